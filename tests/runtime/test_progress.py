@@ -104,14 +104,14 @@ def test_phases_of_an_evaluation_and_a_report_have_a_total(
     x = run.data.test.examples(torch.arange(2))
     said: list[str] = []
     with listening(said.append):
-        evaluation = tb.evaluate(run, k=2, limit=16, subset=0, metrics="novelty")
+        evaluation = tb.evaluate(run, k=2, limit=24, subset=0, metrics="novelty")
         budgeted_plan(run, x, 16, 1.0, train=False)
         write([run], tmp_path / "report.html", evaluations=[evaluation])
     begun = {line[:-4] for line in said if line.endswith(" ...")}
     counted = {line.rpartition(": ")[0] for line in said if line.endswith(" left")}
     assert begun >= {
         "diagnosis",
-        "log p(x)",
+        "log p(x) by importance sampling",
         "metrics",
         "report: examples of the model",
         "report: sections",

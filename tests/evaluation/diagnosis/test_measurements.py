@@ -17,13 +17,16 @@ import tightbound as tb
 from tightbound.config import configure
 from tightbound.evaluation.diagnosis import rules
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
+from tightbound.evaluation.diagnosis.measurements import Constant, EncoderGap
 from tightbound.evaluation.diagnosis.outliers import (
+    ColumnOutlier,
     RowOutlier,
     columns_of,
     row_outliers,
 )
 from tightbound.evaluation.diagnosis.progress import Progress, progress
 from tightbound.evaluation.diagnosis.unusual_settings import remedy, unusual_settings
+from tightbound.evaluation.statistic import Mean
 from tightbound.models.build import resolve_domain
 from tightbound.runs.run import Run, load
 
@@ -257,6 +260,40 @@ def test_rows_in_two_splits_are_a_verdict(tmp_path: Path) -> None:
     assert overlap is not None and (overlap.test, overlap.train) == (40, 150)
     assert (overlap.test_in_train, overlap.checked) == (0, 150)
     assert "rows in two splits" not in [verdict.name for verdict in after.verdicts]
+
+
+@pytest.mark.parametrize("lr", [None, 0.5])
+def test_a_model_worse_than_a_constant_by_a_setting_is_said_first(
+    lr: float | None,
+) -> None:
+    """Before faults of the data; without such a setting these may be why, and come first."""
+    run = built(**({"lr": lr} if lr else {}))
+    measured = diagnose(run, run.data.test.examples(torch.arange(30)), 0).measurements
+    assert [setting.key for setting in measured.unusual] == ["train.lr"] * bool(lr)
+    bad = dataclasses.replace(
+        measured,
+        constant=Constant(-900.0, -100.0, Mean(-800.0, 1.0), 1.0, 200),
+        training_outlier=ColumnOutlier("5", "3", 1e6, 1.0, 40.0),
+        progress=None,
+    )
+    names = [verdict.name for verdict in rules.verdicts(run, bad)]
+    outlier = names.index("outlier in the training data")
+    assert names.index("worse than a constant") == (0 if lr else outlier + 1)
+    assert outlier == (1 if lr else 0)
+
+
+def test_a_bound_that_is_loose_by_design_is_not_worse_than_a_constant() -> None:
+    """Of importance weighting the ELBO is below log p(x), which is compared as well."""
+    worse = Constant(-11.0, -9.0, Mean(-2.0, 0.1), 1.0, 200)
+    for recipe, expected in (("vae", 1), ("iwae", 0)):
+        run = built(recipe)
+        x = run.data.test.examples(torch.arange(30))
+        measured = diagnose(run, x, 0).measurements
+        gap = EncoderGap(64, 500, Mean(1.9, 0.1), learned=-0.1)
+        bad = dataclasses.replace(measured, constant=worse, encoder_gap=gap)
+        assert len(rules.worse_than_constant(run, bad)) == expected
+        far = dataclasses.replace(bad, encoder_gap=dataclasses.replace(gap, learned=-2))
+        assert len(rules.worse_than_constant(run, far)) == 1
 
 
 def test_validation_and_test_of_one_kind_agree(tmp_path: Path) -> None:

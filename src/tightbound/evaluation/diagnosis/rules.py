@@ -56,6 +56,7 @@ SURE_OF_SHARE = 4.0  # by more than so many standard errors
 WIDE = 0.75  # or 1.7 times too large
 
 COPIES = "copies of training examples"
+WORSE = "worse than a constant"
 WORDS = {
     "outlier in the training data": (
         "row {row} of the training split has {value:g} in column {column}, whose "
@@ -421,7 +422,7 @@ def worse_than_constant(run: Run, measured: Measurements) -> list[Verdict]:
     c = measured.constant
     if c is None or not _is_worse(run, measured):
         return []
-    name = "worse than a constant"
+    name = WORSE
     values: Tree = {"bound": c.bound, "constant": c.constant}
     if measured.unusual:
         return [_back(name, values, measured.unusual)]
@@ -860,15 +861,16 @@ FIRST = (
     "outlier in the test data",
     "rows in two splits",
     "shift between the splits",
-    "worse than a constant",
+    WORSE,
 )
 
 
 def verdicts(run: Run, measured: Measurements) -> list[Verdict]:
-    """All verdicts: faults of the data, a model worse than a constant, and the rest.
+    """All verdicts: a model worse than a constant, faults of the data, and the rest.
 
-    Of the rest, those that a setting far from the recipe's explains come first. Such a
-    setting that no verdict names is a verdict of its own.
+    Where no setting is far from the recipe's, a fault of the data may be why a model is
+    worse than a constant, and comes before it. Of the rest, those that such a setting
+    explains come first. A setting that no verdict names is a verdict of its own.
     """
     of_rules = [verdict for rule in RULES for verdict in rule(run, measured)]
     named = {key for verdict in of_rules for key in verdict.settings}
@@ -877,8 +879,11 @@ def verdicts(run: Run, measured: Measurements) -> list[Verdict]:
         of_rules.append(_back("unusual setting", {}, left))
 
     def order(verdict: Verdict) -> int:
-        if verdict.name in FIRST:
+        by_setting = bool(verdict.values.get("unusual"))
+        if verdict.name == WORSE and by_setting:
             return 0
-        return 1 if verdict.values.get("unusual") else 2
+        if verdict.name in FIRST:
+            return 1
+        return 2 if by_setting else 3
 
     return sorted(of_rules, key=order)

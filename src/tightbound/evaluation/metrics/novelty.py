@@ -106,6 +106,11 @@ class SpaceNovelty:
         }
         return max(beyond, key=lambda name: beyond[name]) if beyond else ""
 
+    @property
+    def has_near_copies(self) -> bool:
+        """Whether more test examples are copies than rows by chance are."""
+        return self.typical_copies > MORE
+
     def to_json(self) -> Tree:
         """Distances rounded to five digits, for pictures, and the scores."""
         sets = {
