@@ -233,6 +233,9 @@ def test_a_remedy_that_is_so_already_is_not_named() -> None:
     assert rules.applicable(run, {"likelihood.scale": "learned"})
     assert not rules.applicable(run, {"recipe.size": "s"})
     assert not rules.applicable(run, {"likelihood.scale": "nonsense"})
+    name = "discretized-logistic"
+    other = built(likelihood=name, likelihood__scale="learned")
+    assert not rules.applicable(other, {"likelihood": name}), "with its options"
 
 
 def test_rows_in_two_splits_are_a_verdict(tmp_path: Path) -> None:

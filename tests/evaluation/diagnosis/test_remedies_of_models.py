@@ -201,6 +201,14 @@ CASES = {
         calibrated,
         named={"likelihood.real": "laplace"},
     ),
+    "a scale that is young": Case(
+        two_scales,
+        {"likelihood": "laplace", **PREDICTED, "train.steps": 10},
+        SCALE,
+        "more_steps",
+        calibrated,
+        named={"train.steps": 1000},
+    ),
     "scale first": Case(
         factors,
         FIXED,

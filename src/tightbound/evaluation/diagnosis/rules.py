@@ -244,7 +244,7 @@ def changed_recipe(recipe: Recipe, settings: Options) -> Recipe:
         part: Part = getattr(recipe, kind)
         options = {name: v for name, v in part.options.items() if name != option}
         if not option:
-            new = Part(name=value)
+            new = part if part.name == value else Part(name=value)
         elif value == "":
             new = Part(name=part.name, **options)
         else:
