@@ -252,6 +252,15 @@ CASES = {
         recipe="vq-vae",
         named={"train.steps": 1000},
     ),
+    "a codebook that is young": Case(
+        clusters,
+        {"latent": 8},
+        "codebook collapsed",
+        "more_steps",
+        used_codes,
+        recipe="vq-vae",
+        named={"train.steps": 1000},
+    ),
     "raise beta": Case(
         digits,
         {"objective.beta": 0.11, "latent": 16, "train.steps": 300},

@@ -157,10 +157,6 @@ FIXES = {
         "weights"
     ),
     "more_data": "train on more data",
-    "finite_scalar": (
-        "set posterior=finite-scalar objective=elbo, whose entries are fixed, so that none can "
-        "fall out of use"
-    ),
     "raise_beta": "raise objective.beta, which is {beta:g}, to 1",
     "one_sided": "set data.fields.{column}={better}, of which the values are",
     "less_memory": (
@@ -189,7 +185,6 @@ SETTINGS: dict[str, Tree] = {
     "linear": {"network": "linear"},
     "dependence": {"likelihood.depends": "all"},
     "drop_duplicates": {"data.duplicates": "drop"},
-    "finite_scalar": {"posterior": "finite-scalar", "objective": "elbo"},
 }
 
 
@@ -657,8 +652,7 @@ def codebook_collapsed(run: Run, measured: Measurements) -> list[Verdict]:
         if causes:
             verdicts.append(_back("codebook collapsed", values, causes))
             continue
-        fix = _first(run, "finite_scalar", "more_steps")
-        verdicts.append(_with_settings(run, "codebook collapsed", fix, values))
+        verdicts.append(_with_settings(run, "codebook collapsed", "more_steps", values))
     return verdicts
 
 
