@@ -21,6 +21,7 @@ from support.small import trained
 
 import tightbound as tb
 from tightbound.evaluation.diagnosis.diagnose import Diagnosis
+from tightbound.evaluation.diagnosis.rules import COPIES
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("TIGHTBOUND_LONG"), reason="trains: TIGHTBOUND_LONG=1"
@@ -93,6 +94,12 @@ def log_normal(seed: int) -> pd.DataFrame:
     return pd.DataFrame(
         {"amount": amount, "a": z + r.normal(size=1000), "b": r.normal(size=1000)}
     )
+
+
+def bits(seed: int) -> NDArray[np.uint8]:
+    """Truth values without structure, so that rows can only be remembered."""
+    is_one = np.random.default_rng(seed).uniform(size=(300, 24)) < 0.5
+    return is_one.astype(np.uint8)
 
 
 def digits(seed: int) -> str:
@@ -321,3 +328,34 @@ def test_a_remedy_as_it_is_named_improves_its_figure(
     old, old_se = case.figure(before)
     new, new_se = case.figure(after)
     assert new - old > 2 * math.hypot(old_se, new_se), (old, new)
+
+
+def copied(folder: Path, seed: int, settings: Settings) -> tuple[list[str], Figure]:
+    """The fixes of verdicts on copies, and the share of draws that are copies."""
+    base: Settings = {"train.steps": 1000, "latent": 8, "train.lr": 0.004}
+    values = {**base, "validate_every": 1000, "seed": seed, **settings}
+    run = trained(folder, "vae", bits(seed), save_seconds=1000, **values)
+    evaluation = tb.evaluate(run, k=2, subset=0, metrics="novelty")
+    novelty = evaluation.metrics.novelty
+    assert novelty is not None and evaluation.diagnosis is not None
+    draws = novelty.pixels.sets["draws"]
+    verdicts = evaluation.diagnosis.verdicts
+    fixes = [verdict.fix for verdict in verdicts if verdict.name == COPIES]
+    error = math.sqrt(0.25 / len(draws.distances))  # at most, of a share
+    return fixes, (draws.copies, error)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "remedy",
+    [{"data.limit": 24, "train.steps": 100}, {}],
+    ids=["fewer steps", "more data"],
+)
+def test_fewer_steps_and_more_data_leave_fewer_copies(
+    remedy: Settings, seed: int, tmp_path: Path
+) -> None:
+    """Of 24 rows, after a thousand steps: a remedy in words, which says both."""
+    fixes, before = copied(tmp_path / "before", seed, {"data.limit": 24})
+    assert fixes == ["less_memory"]
+    _, after = copied(tmp_path / "after", seed, remedy)
+    assert before[0] - after[0] > 2 * math.hypot(before[1], after[1])
