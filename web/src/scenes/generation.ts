@@ -57,6 +57,12 @@ export const generation: Scene = {
       samples.show(drawn.map((values) => ({ values, label: both(["Sample", "표본"]) })));
       if (one === null || chart === null) return;
       const shares = probabilities(model, px, one, decoded);
+      const best = shares.indexOf(Math.max(...shares));
+      const [value, share] = [format(one.values[best]), format(shares[best], 4)];
+      chart.label = both([
+        `${one.name}: highest at ${value}, there ${share}`,
+        `${one.name}: ${value}에서 가장 높으며 ${share}`,
+      ]);
       chart.paint((pen, width, height) => paintMarginal(pen, width, height, one.values, shares, one.isDiscrete));
     });
     state.z.watch((z) => {

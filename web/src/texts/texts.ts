@@ -278,7 +278,7 @@ const TABLE = {
   ],
   "theory.small.likelihood": [
     "Its p(x|z) is {theirs} in place of {ours}, which has too many parameters for the integrals over z.",
-    "p(x|z)는 {ours} 대신 {theirs}입니다. {ours}는 매개변수가 많아 z에 대해 적분하기 어렵습니다.",
+    "p(x|z)는 {theirs}입니다. 이 모델의 {ours}는 매개변수가 많아 z에 대해 적분하기 어렵습니다.",
   ],
   "theory.next": ["Next scene", "다음 장면"],
   "theory.previous": ["Previous scene", "이전 장면"],
