@@ -3,7 +3,7 @@ import "./style.css";
 import { Model } from "./compute/model";
 import { awaitGraphs } from "./compute/networks_later";
 import { hasWebAssembly } from "./compute/ort_decoder";
-import { blocksOfPage, KeptBlocks } from "./data/blocks";
+import { blocksOfPage, FileBlocks, KeptBlocks } from "./data/blocks";
 import { readManifest } from "./data/manifest";
 import type { Manifest, Run } from "./data/manifest";
 import { language, t } from "./texts/texts";
@@ -48,7 +48,7 @@ async function start(): Promise<void> {
     language.set(manifest.language);
     root.replaceChildren(h("p", { class: "loading" }, t("loading")));
     if (!hasWebAssembly()) {
-      if (manifest.mode === "file") throw new Error(t("no.wasm"));
+      if (source instanceof FileBlocks) throw new Error(t("no.wasm"));
       computeOnServer(manifest.runs);
     }
     const page = await openPage(manifest, new KeptBlocks(source));
