@@ -61,7 +61,8 @@ def test_training_ends_with_evaluation_and_report(folder: Path, place: int) -> N
         words.append("--set")
     done = run([*words, *SETTINGS, "--device", "cpu"], folder)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("report: ") == 1 and (out / "report.html").is_file()
+    assert done.stdout.count("report: ") == 1, f"a restart? {done.stderr[-3000:]}"
+    assert (out / "report.html").is_file()
     evaluation = json.loads((out / "evaluation.json").read_text())
     assert evaluation["n"] == 30 and evaluation["diagnosis"]
     lone = tb.evaluate(tb.load(out), k=100, subset=0)
