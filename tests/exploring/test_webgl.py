@@ -68,9 +68,11 @@ def painted(page: Page, address: str, script: str) -> tuple[str, np.ndarray[Any,
     page.add_init_script(script)
     page.goto(address)
     page.wait_for_selector("main[aria-busy=false]")
+    page.evaluate(MANY, POINTS)
+    for language in ("ko", "en"):  # planes are made anew, with the points from the start
+        page.locator("header select").first.select_option(language)
     for name in ("Holes", "p(z)", "Names"):
         page.get_by_label(name, exact=True).first.uncheck()
-    page.evaluate(MANY, POINTS)
     page.wait_for_timeout(1500)
     picture = Image.open(io.BytesIO(page.locator(".plane").screenshot()))
     return page.evaluate(KIND), np.asarray(picture.convert("L"), float)
