@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from support.extras import skip_without
 
 from tightbound.components.likelihoods.colour import LogisticMixture
 from tightbound.core.batch import Batch
+from tightbound.exploring import companions
 from tightbound.exploring.assets import Assets
 from tightbound.exploring.examples import read_examples
 from tightbound.exploring.float16 import MOST_ERROR, with_halves
@@ -109,6 +111,15 @@ def test_the_graph_has_the_parameters_alone_and_says_so(
     about = export_of(PageRun("main", run, networks))
     (decoder,) = [each for each in about["graphs"] if each["graph"] == "decoder"]
     assert "mean" not in decoder["outputs"]
+
+
+def test_a_small_run_plays_the_part_of_a_large_mixture(
+    run: Run, tmp_path: Path
+) -> None:
+    assert companions.scene_role(run) == "scene-vae"
+    x = np.random.default_rng(0).integers(0, LEVELS, (20, 16, 16, 3), dtype=np.uint8)
+    large = small_run(tmp_path / "run", "vae", x, likelihood="logistic-mixture")
+    assert companions.scene_role(large) is None
 
 
 def test_the_page_computes_the_mean_from_the_parameters(

@@ -69,7 +69,10 @@ def painted(page: Page, address: str, script: str) -> tuple[str, np.ndarray[Any,
     page.goto(address)
     page.wait_for_selector("main[aria-busy=false]")
     page.evaluate(MANY, POINTS)
-    for language in ("ko", "en"):  # planes are made anew, with the points from the start
+    for language in (
+        "ko",
+        "en",
+    ):  # planes are made anew, with the points from the start
         page.locator("header select").first.select_option(language)
     for name in ("Holes", "p(z)", "Names"):
         page.get_by_label(name, exact=True).first.uncheck()
