@@ -27,6 +27,7 @@ from compress import SETS, line, source_of
 import tightbound as tb
 from tightbound import compression
 from tightbound.data import Split
+from tightbound.runs.inputs import read_split
 
 BINARY: dict[str, object] = {"data.binarize": "dynamic"}
 MIXTURE: dict[str, object] = {"likelihood": "logistic-mixture"}
@@ -62,7 +63,7 @@ JOBS = {
     "vamp": Job("vamp", "mnist", 2000, settings=BINARY),
     "conditional": Job("conditional", "mnist", 2000, settings=BINARY),
     "vq-conv": Job("vq-conv", "digits", 180, settings={"train.batch": 32}),
-    "mixed table": Job("mixed", "table", 2000, precision=SETS["table"].precision),
+    "mixed table": Job("mixed", "table", 20_000, precision=SETS["table"].precision),
     "discretised logistic": Job("vae", "digits", 180),
     "mixture of logistics": Job("vae", "digits", 180, settings=MIXTURE),
 }
@@ -84,9 +85,13 @@ def measured(job: Job, out: Path, name: str, k: int) -> Entry:
     )
     split = run.data.splits["test"]
     assert isinstance(split, Split)
+    source = None
+    if job.n > len(split):  # all rows, those of training among them
+        source = data
+        split = read_split(data, run.spec, run.config.data)
     n = min(job.n, len(split))
     split = split.select(split.spread(n))
-    evaluation = tb.evaluate(run, k=k, seed=0, limit=n, diagnosis=False)
+    evaluation = tb.evaluate(run, source, k=k, seed=0, limit=n, diagnosis=False)
     elbo = evaluation.terms["elbo"].mean
     size = compression.file_size(run, split, elbo, precision=job.precision)
     file = compression.compress_run(run, split, precision=job.precision)

@@ -21,6 +21,7 @@ from tightbound.runs.data_source import stored_source
 from tightbound.runs.folder import Mode, RunFolder
 from tightbound.runs.inputs import read_split
 from tightbound.runs.run import Run, load, training_folder, with_data
+from tightbound.runtime.atomic_files import check_free
 from tightbound.runtime.device import pick_device
 from tightbound.runtime.errors import TightboundError, lookup, whole_number
 from tightbound.runtime.launch_context import current_launch, join_launch
@@ -479,12 +480,11 @@ def compare(
         'report.html'
     """
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise TightboundError(
-            f"{out} exists: add --overwrite to replace it, or choose another --out"
-        )
+    check_free(out, overwrite=overwrite)
     every = [runs] if isinstance(runs, Run | str | Path) else runs
-    return report_room.write([_run(r) for r in every], out, lang=lang, title=title)
+    return report_room.write(
+        [_run(r) for r in every], out, lang=lang, title=title, overwrite=overwrite
+    )
 
 
 def export(

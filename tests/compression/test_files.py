@@ -15,6 +15,8 @@ from support.exports import tiny_run
 
 pytest.importorskip("constriction")
 
+from faults.compressed import framed, parts_of, with_header
+
 import tightbound as tb
 from tightbound.cli import main
 from tightbound.compression import blocks
@@ -22,6 +24,7 @@ from tightbound.compression.compress import fingerprint
 from tightbound.compression.container import (
     CODED,
     STORED,
+    VERSION,
     Block,
     Damaged,
     Header,
@@ -52,14 +55,24 @@ def command(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
     return status, out, err
 
 
+@pytest.fixture(autouse=True)
+def always_coded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few examples are shorter as they are: here they are coded all the same."""
+    monkeypatch.setattr(blocks, "QUICK", 0.0)
+
+
+def kinds(path: Path) -> set[int]:
+    """The kinds of the blocks of a file."""
+    return {block.kind for block in unpack(path.read_bytes(), path.name)[1]}
+
+
 HEADER = Header(
-    version=1,
+    version=VERSION,
     model="0123456789abcdef",
     n=12,
     dtype="uint8",
     rows=64,
-    torch="2.13.0",
-    coder="0.5.0",
+    versions="0.1 2.13.0+cpu 0.5.0 2.3 1.16",
     run="../runs/vae",
     steps={"height": 0.1},
 )
@@ -85,8 +98,8 @@ def test_numbers_that_do_not_end_are_damage() -> None:
 
 
 def test_another_format_version_is_named() -> None:
-    data = pack(Header(**{**HEADER.__dict__, "version": 2, "n": 1}), [Block(1, 1, b"")])
-    with pytest.raises(tb.TightboundError, match=r"format version 2, and .* reads 1"):
+    data = pack(Header(**{**HEADER.__dict__, "version": 1, "n": 1}), [Block(1, 1, b"")])
+    with pytest.raises(tb.TightboundError, match=r"format version 1, and .* reads 2"):
         unpack(data, "F.tb")
 
 
@@ -105,6 +118,7 @@ def test_a_file_finds_its_run_also_when_both_are_moved(
     made = tiny_run(tmp_path / "a" / "runs" / "vae", "vae")
     (tmp_path / "a" / "files").mkdir()
     tb.compress(made, digits, tmp_path / "a" / "files" / "F.tb")
+    assert kinds(tmp_path / "a" / "files" / "F.tb") == {CODED}
     (tmp_path / "a").rename(tmp_path / "b")
     x = tb.decompress(tmp_path / "b" / "files" / "F.tb").x
     assert np.array_equal(np.asarray(x), digits)
@@ -148,7 +162,7 @@ def test_without_the_package_the_command_to_install_it_is_named(
 
 
 def test_no_examples_are_refused(run: Run, digits: np.ndarray) -> None:
-    with pytest.raises(tb.TightboundError):
+    with pytest.raises(tb.TightboundError, match=r"no examples|is empty|0 examples"):
         tb.compress(run, digits[:0])
 
 
@@ -162,6 +176,7 @@ def test_compress_and_decompress_by_command(
     status, out, _ = command(capsys, "compress", run.folder, "digits", "--out", file)
     assert status == 0
     assert "180 examples, " in out
+    assert kinds(file) == {CODED}
     assert f"{file}: decoded again and equal bit for bit" in out
     arrays = tmp_path / "F.npz"
     status, out, _ = command(capsys, "decompress", file, "--out", arrays)
@@ -188,9 +203,109 @@ def test_compress_and_decompress_by_command(
     status, out, _ = command(capsys, *words)
     assert status == 0
     assert f"{unchecked}: not checked" in out
+    assert unchecked.read_bytes() == file.read_bytes()
     again = tmp_path / "copy.npz"
     words = ("decompress", file, "--run", run.folder, "--out", again)
     assert command(capsys, *words)[0] == 0
+    status, _, err = command(capsys, *words[:2], "--prior", "p", *words[4:])
+    assert status == 2
+    assert "--prior names a fitted prior of --run: give both" in err
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(
+    tmp_path: Path, run: Run, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "F.tb"
+    assert command(capsys, "compress", run.folder, "digits", "--out", file)[0] == 0
+    out = tmp_path / "F.npz"
+    decode = blocks.Coder.decode
+
+    def and_another_writes(self: blocks.Coder, block: Block) -> Any:
+        out.write_text("of another program")
+        return decode(self, block)
+
+    monkeypatch.setattr(blocks.Coder, "decode", and_another_writes)
+    status, _, err = command(capsys, "decompress", file, "--out", out)
+    assert status == 2
+    assert "is a file already: add --overwrite to replace it" in err
+    assert out.read_text() == "of another program"
+    assert command(capsys, "decompress", file, "--out", out, "--overwrite")[0] == 0
+    with np.load(out) as loaded:
+        assert len(loaded["x"]) == 180
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("r", "\ud800"),
+        ("r", "a" * 5000),
+        ("r", "a\nb"),
+        ("m", "\ud800zz"),
+        ("m", "0" * 15),
+        ("p", "\x1b[31m"),
+        ("t", "2\ud800"),
+        ("s", {"\ud800": 0.1}),
+        ("g", "zz"),
+        ("d", "\ud800"),
+    ],
+)
+def test_entries_of_a_header_are_bounded(
+    entry: str, value: object, tmp_path: Path, capsys: Any
+) -> None:
+    """A right checksum does not make them right."""
+    entries, _ = parts_of(pack(HEADER, [Block(STORED, 12, b"")]))
+    file = tmp_path / "F.tb"
+    part = framed(b"\x01\x0c", b"")
+    file.write_bytes(with_header(entries | {entry: value}, part))
+    words = ("decompress", file, "--out", tmp_path / "x.npz")
+    status, _, err = command(capsys, *words)
+    assert status == 2
+    assert "is damaged (its header has other entries): restore it from a copy" in err
+
+
+def test_a_run_whose_path_is_too_long_is_not_there(tmp_path: Path) -> None:
+    header = HEADER.model_copy(update={"run": "a" * 4000})
+    file = tmp_path / "F.tb"
+    file.write_bytes(pack(header, [Block(STORED, 12, b"")]))
+    with pytest.raises(tb.TightboundError, match="not there: name the run with --run"):
+        tb.decompress(file)
+
+
+def test_a_fitted_prior_is_named_where_it_is_missing(
+    tmp_path: Path, run: Run, digits: np.ndarray
+) -> None:
+    data = tb.compress(run, digits).data
+    header, parts = unpack(data, "F.tb")
+    moved = header.model_copy(
+        update={"prior": "of-classes", "run": "gone", "model": "0" * 16}
+    )
+    file = tmp_path / "F.tb"
+    file.write_bytes(pack(moved, parts))
+    with pytest.raises(tb.TightboundError, match="--run and --prior of-classes"):
+        tb.decompress(file)
+    with pytest.raises(tb.TightboundError, match="fitted prior too, with --prior of-c"):
+        tb.decompress(file, run)
+
+
+def test_new_options_change_no_fingerprint(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version adds an option with a default, or writes a purpose otherwise."""
+    before = fingerprint(run)
+    config = run.config
+    recipe = config.recipe.model_copy(update={"purpose": "another sentence"})
+    monkeypatch.setattr(run, "config", config.model_copy(update={"recipe": recipe}))
+    assert fingerprint(run) == before
+    recipe = recipe.model_copy(update={"likelihood": tb.part("logistic-mixture")})
+    monkeypatch.setattr(run, "config", config.model_copy(update={"recipe": recipe}))
+    assert fingerprint(run) != before
+
+
+def test_more_bytes_than_the_values_are_said_in_words(run: Run) -> None:
+    compressed = tb.compress(run, np.zeros((1, 8, 8), np.uint8))
+    assert compressed.raw_bytes < len(compressed.data)
+    share = len(compressed.data) / compressed.raw_bytes
+    assert f"as a file: {share:.1f} times as many" in compressed.lines()[0]
 
 
 def test_a_failure_leaves_no_file(
@@ -236,10 +351,7 @@ def test_a_table_by_command(tmp_path: Path, capsys: Any) -> None:
     assert out.read_text() == (tmp_path / "table.csv").read_text()
 
 
-def test_evaluate_says_the_size_beside_the_bound(
-    tmp_path: Path, run: Run, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blocks, "QUICK", 0.0)
+def test_evaluate_says_the_size_beside_the_bound(run: Run, capsys: Any) -> None:
     words = ("evaluate", run.folder, "-k", "10", "--no-diagnosis", "--bytes", "--quiet")
     status, out, _ = command(capsys, *words)
     assert status == 0
@@ -257,6 +369,20 @@ def test_evaluate_says_the_size_beside_the_bound(
     total = size["elbo_bits"] + sum(size["parts"].values())
     assert size["bits_per_example"] == pytest.approx(total)
     assert size["weights"] == sum(p.numel() for p in run.model.parameters())
+
+
+def test_an_evaluation_is_shown_also_where_a_size_is_not_comparable(
+    run: Run, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks.Coder, "_is_whole", lambda *_: False)
+    words = ("evaluate", run.folder, "-k", "10", "--no-diagnosis", "--bytes", "--quiet")
+    status, out, err = command(capsys, *words, "--limit", "20")
+    assert status == 0
+    assert "elbo" in out
+    assert "note: 20 of 20 examples had to be stored as they are" in err
+    status, out, err = command(capsys, *words, "--limit", "20", "--json")
+    assert status == 0
+    assert json.loads(out)["bytes"] is None
 
 
 def test_a_model_without_a_bound_has_no_size(tmp_path: Path, capsys: Any) -> None:

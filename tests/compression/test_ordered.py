@@ -23,7 +23,7 @@ from torch.distributions import (
 pytest.importorskip("constriction")
 
 from tightbound.compression import bins
-from tightbound.compression.coder import Stack
+from tightbound.compression.coder import Stack, Uncodable
 from tightbound.compression.ordered import (
     Counts,
     Law,
@@ -129,6 +129,16 @@ def test_counts_cost_what_the_likelihood_says(mean: float) -> None:
 def test_counts_far_away_come_back() -> None:
     values = torch.tensor([0, 1, 16, 17, 31, 32, 10**6, 2**39])
     cost(values, count_edges(), Counts(torch.full((8,), 3.0).double()))
+
+
+@pytest.mark.parametrize("edges", [integer_edges(), count_edges()])
+@pytest.mark.parametrize("side", ["below", "above"])
+def test_values_outside_all_cells_have_no_code(edges: torch.Tensor, side: str) -> None:
+    value = {"below": int(edges[0]) - 1, "above": int(edges[-1])}[side]
+    one = torch.ones(1).double()
+    law = Symmetric(0 * one, one, normal_tail, of_integers)
+    with pytest.raises(Uncodable):
+        push_ordered(Stack(np.zeros(0, np.uint32)), torch.tensor([value]), edges, law)
 
 
 def log_normal(count: int, loc: float, scale: float) -> tuple[Symmetric, Distribution]:

@@ -290,10 +290,15 @@ def evaluate(
         note = evaluation_file.keep(evaluation, trained.folder or run, out)
     if note:
         print(f"note: {note}", file=sys.stderr)
-    size = None
-    if bytes:
-        size = compressed_files.size_of(trained, data, evaluation, precision)
-    _show_evaluation(evaluation, size, json)
+    if not bytes:
+        _show_evaluation(evaluation, json)
+        return
+    size, problem = compressed_files.size_or_problem(
+        trained, data, evaluation, precision
+    )
+    _show_evaluation(evaluation, json, size, with_size=True)
+    if problem is not None:
+        print(f"note: {problem}", file=sys.stderr)
 
 
 @contextmanager
@@ -311,14 +316,24 @@ def _going_on() -> Iterator[None]:
         ) from None
 
 
-def _show_evaluation(evaluation: Evaluation, size: FileSize | None, json: bool) -> None:
-    """Print an evaluation, and the size of its examples as a file where it was measured."""
+def _show_evaluation(
+    evaluation: Evaluation,
+    json: bool,
+    size: FileSize | None = None,
+    *,
+    with_size: bool = False,
+) -> None:
+    """Print an evaluation, and the size of its examples as a file where it was measured.
+
+    Args:
+        with_size: Whether JSON has an entry for the size, null where there is none.
+    """
     from tightbound.cli import tables
 
     if json:
         content = evaluation.to_json()
-        if size is not None:
-            content["bytes"] = size.to_json()
+        if with_size:
+            content["bytes"] = size.to_json() if size else None
         tables.show_json(content)
         return
     print(evaluation)

@@ -61,6 +61,11 @@ def _steps(pairs: Sequence[str]) -> dict[str, float]:
 
 def decompress(file: Path, run: Path | None, out: Target, loading: Loading) -> str:
     """Write the examples of a compressed file; returns a line about them."""
+    if run is None and loading.prior is not None:
+        raise TightboundError(
+            "--prior names a fitted prior of --run: give both, or neither, since the file names "
+            "the run and the prior that it was compressed with"
+        )
     given = None if run is None else outputs.load(run, loading)
     examples = compression.examples_of(file, given, trust=loading.trust)
     x = examples.x
@@ -90,17 +95,25 @@ def check(run: Run, precision: Sequence[str] | None) -> None:
     compression.check_run(run, _steps(precision or ()))
 
 
-def size_of(
+def size_or_problem(
+    run: Run,
+    data: str | None,
+    evaluation: Evaluation,
+    precision: Sequence[str] | None,
+) -> tuple[FileSize | None, TightboundError | None]:
+    """The size of the evaluated examples as a file, or why there is none to compare."""
+    try:
+        return _size(run, data, evaluation, precision), None
+    except TightboundError as problem:
+        return None, problem
+
+
+def _size(
     run: Run,
     data: str | None,
     evaluation: Evaluation,
     precision: Sequence[str] | None,
 ) -> FileSize:
-    """The size of the evaluated examples as a file.
-
-    Raises:
-        TightboundError: Some had to be stored as they are.
-    """
     rows = (
         run.data.splits[evaluation.split] if data is None else outputs.read(run, data)
     )

@@ -81,12 +81,23 @@ def target(out: Path, kinds: Sequence[str], overwrite: bool) -> Target:
             "a parquet file needs pyarrow: pip install 'tightbound[data]', or write F.csv"
         )
     # Files of parts that exist may be some of those that are to be written.
-    if kind != "parts" and not overwrite and _is_taken(out):
-        what = "folder with files" if out.is_dir() else "file"
-        raise TightboundError(
-            f"{out} is a {what} already: add --overwrite to replace it, or choose another --out"
-        )
+    if kind != "parts":
+        _check_free(out, overwrite)
     return Target(out, kind, overwrite)
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    """Refuse to replace what is there.
+
+    Raises:
+        TightboundError: There is a file or a folder with files, and `overwrite` is False.
+    """
+    if overwrite or not _is_taken(out):
+        return
+    what = "folder with files" if out.is_dir() else "file"
+    raise TightboundError(
+        f"{out} is a {what} already: add --overwrite to replace it, or choose another --out"
+    )
 
 
 def _kind(out: Path, kinds: Sequence[str]) -> str:
@@ -188,8 +199,14 @@ def _array_of_codes(path: Path, names: Sequence[str]) -> str:
 
 
 def put(out: Target, data: str | bytes | Callable[[BinaryIO], None]) -> None:
-    """Write a file atomically; its folder is created where it is missing."""
+    """Write a file atomically; its folder is created where it is missing.
+
+    Raises:
+        TightboundError: A file has appeared there since the command began, and is not to be
+            replaced; or the disk refuses.
+    """
     make_folder(out.path.parent)
+    _check_free(out.path, out.overwrite)
     write_atomic(out.path, data)
 
 

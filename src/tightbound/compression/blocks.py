@@ -12,7 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.compression.coder import Stack, Weights, Words, whole_weights
+from tightbound.compression.coder import (
+    Stack,
+    Uncodable,
+    Weights,
+    Words,
+    whole_weights,
+)
 from tightbound.compression.container import (
     CODED,
     MOST_BYTES,
@@ -26,10 +32,10 @@ from tightbound.compression.schedules import Job, Measured, Schedule, schedule_o
 from tightbound.compression.values import Decoded
 from tightbound.core.data_spec import Condition
 from tightbound.data.conform import raw_shape
+from tightbound.runtime.errors import TightboundError
 
 DIGEST_WORDS = 8
 LEAST_BITS = 32  # that stay on the stack after each pop
-MOST_WORDS = 1 << 22
 CAUTION = 0.85  # share of the bits on the stack that a batch is planned to pop
 QUICK = 2.0  # how much shorter LZMA may be than the quickest packing
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
@@ -112,39 +118,62 @@ class Coder:
         """
         n = len(examples.x)
         content = _content(examples)
-        payload, account = self._coded(examples, hashlib.sha256(content).digest())
-        is_whole = not self.check or self._is_whole(payload, content, n)
-        if is_whole and QUICK * len(payload) < len(zlib.compress(content, 1)):
-            return Block(CODED, n, payload), account
-        plain = _stored(content)
-        if is_whole and len(payload) < len(plain):
-            return Block(CODED, n, payload), account
-        return Block(STORED, n, plain), Account(stored=n)
+        numbers = self.job.values.to_numbers(examples.x)
+        coded = self._coded_or_none(examples, numbers, content)
+        if coded and QUICK * len(coded[0].payload) < len(zlib.compress(content, 1)):
+            return coded
+        plain = Block(STORED, n, _stored(content))
+        if coded and len(coded[0].payload) < len(plain.payload):
+            return coded
+        if self.check and _content(self.decode(plain)) != content:
+            raise TightboundError(
+                "examples that are stored do not come back bit for bit: the memory of this "
+                "machine is not to be trusted"
+            )
+        return plain, Account(stored=n)
+
+    def _coded_or_none(
+        self, examples: Decoded, numbers: Tensor, content: bytes
+    ) -> tuple[Block, Account] | None:
+        """The coded block, or None where examples do not come back from one."""
+        n = len(examples.x)
+        back = self.job.values.to_raw(numbers, self.dtype)
+        if _content(Decoded(back, examples.c)) != content:
+            return None  # such as -0.0, and levels beyond those of the model
+        digest = hashlib.sha256(content).digest()
+        try:
+            payload, account = self._coded(numbers, examples.c, digest)
+        except Uncodable:
+            return None
+        if self.check and not self._is_whole(payload, content, n):
+            return None
+        return Block(CODED, n, payload), account
 
     def _is_whole(self, payload: bytes, content: bytes, n: int) -> bool:
         """Whether a coded block decodes to its content."""
         try:
             return _content(self._decode_coded(payload, n)) == content
-        except Different:
+        except (Different, Damaged):
             return False
 
-    def _coded(self, examples: Decoded, digest: bytes) -> tuple[bytes, Account]:
+    def _coded(
+        self, numbers: Tensor, c: Tensor | None, digest: bytes
+    ) -> tuple[bytes, Account]:
         """The message of a block, with as few initial bits as it needs."""
-        numbers = self.job.values.to_numbers(examples.x)
         count = DIGEST_WORDS
         while True:
             stack = Stack(_initial(digest, count), sealed=True)
             if self.measure:
                 stack.ideal = 0.0
             initial = stack.bits
-            done = self._push_all(stack, numbers, examples.c)
+            done = self._push_all(stack, numbers, c)
             if done is not None:
                 break
             count += max(4, count // 8)
         stack, ramp, measured = done
         ideal = stack.ideal or 0.0
         before = stack.bits
-        side = _push_conditions(stack, examples.c, self.condition)
+        side = _push_conditions(stack, c, self.condition)
         words = stack.words().astype("<u4").tobytes()
         head = varint(len(ramp)) + b"".join(varint(size) for size in ramp)
         account = Account(
@@ -225,6 +254,7 @@ class Coder:
         return self._decode_coded(block.payload, block.n)
 
     def _decode_coded(self, payload: bytes, n: int) -> Decoded:
+        self._check_size(n)
         reader = Reader(payload)
         ramp = [reader.varint() for _ in range(min(reader.varint(), n))]
         sizes = _sizes(ramp, self.job.rows, n)
@@ -241,12 +271,21 @@ class Coder:
         for size in reversed(sizes):
             at = slice(end - size, end)
             part = None if given is None else given[at]
-            parts.append(self.schedule.decode(stack, size, part))
+            try:
+                parts.append(self.schedule.decode(stack, size, part))
+            except Uncodable:
+                raise Different from None
             end -= size
         numbers = torch.cat(parts[::-1])
         examples = Decoded(self.job.values.to_raw(numbers, self.dtype), c)
         self._compare(stack, examples)
         return examples
+
+    def _check_size(self, n: int) -> None:
+        """Refuse a block of more raw values than one can have, before they are decoded."""
+        row = math.prod(raw_shape(self.job.model.spec)) * self.dtype.itemsize
+        if n > 1 and n * row > MOST_BYTES:
+            raise Damaged("a block has more examples than one can have")
 
     def _compare(self, stack: Stack, examples: Decoded) -> None:
         """The bits that are left must be the checksum that the message began with."""
@@ -264,8 +303,7 @@ class Coder:
         spec = self.job.model.spec
         shape = (n, *raw_shape(spec))
         x_bytes = math.prod(shape) * self.dtype.itemsize
-        if x_bytes > MOST_BYTES and n > 1:
-            raise Damaged("a block has more examples than one can have")
+        self._check_size(n)
         c_bytes = 0
         c_shape: tuple[int, ...] = ()
         c_dtype = torch.int64

@@ -26,6 +26,10 @@ Weights = NDArray[np.float64]
 Numbers = NDArray[np.int32]
 
 
+class Uncodable(Exception):
+    """A value has no code, or its probability is no number."""
+
+
 def constriction() -> ModuleType:
     """The entropy coder's package.
 
@@ -176,7 +180,13 @@ class Stack:
 
 
 def _binary(p: Tensor) -> Weights:
-    """Probabilities (m,) as multiples of 1 / BINARY, neither 0 nor 1."""
+    """Probabilities (m,) as multiples of 1 / BINARY, neither 0 nor 1.
+
+    Raises:
+        Uncodable: One is not a number.
+    """
+    if bool(p.isnan().any()):
+        raise Uncodable
     whole = (p * BINARY).round_().clamp_(1, BINARY - 1)
     share: Weights = whole.div_(BINARY).numpy()
     return share

@@ -25,7 +25,7 @@ from tightbound.data import Split
 from tightbound.data.conform import raw_shape
 from tightbound.models.vae import VAE
 from tightbound.runs.run import Run, training_folder
-from tightbound.runtime.atomic_files import write_atomic
+from tightbound.runtime.atomic_files import check_free, write_atomic
 from tightbound.runtime.errors import TightboundError, cut
 from tightbound.runtime.memory import check_memory
 from tightbound.runtime.progress import Steady
@@ -90,9 +90,10 @@ class Compressed:
     def lines(self) -> list[str]:
         """The file in words, a line for each fact."""
         share = self.raw_bytes / len(self.data)
+        ratio = f"1/{share:.1f}" if share >= 1 else f"{1 / share:.1f} times as many"
         lines = [
             f"{self.n} examples, {self.raw_bytes:,} bytes as they were read, "
-            f"{len(self.data):,} bytes as a file: 1/{share:.1f}",
+            f"{len(self.data):,} bytes as a file: {ratio}",
             f"{self.bits_per_dim:.4f} bits a value, {self.bits / self.n:.1f} bits an example, of "
             f"which {self.parts['initial'] / self.n:.2f} to begin with and "
             f"{self.parts['frame'] / self.n:.2f} for header and checksums",
@@ -109,9 +110,22 @@ class Compressed:
 
 
 def fingerprint(run: Run) -> str:
-    """A short hash of weights, recipe and spec: what decides the probabilities."""
-    text = f"{run.predictor.fingerprint} {run.config.recipe.model_dump_json()} {run.spec!r}"
+    """A short hash of weights, recipe and spec: what decides the probabilities.
+
+    Only what differs from its default is hashed, so that an option that a later version adds
+    changes no fingerprint.
+    """
+    recipe = run.config.recipe.model_dump_json(
+        exclude_defaults=True, exclude={"name", "purpose", "paper", "train"}
+    )
+    spec = run.spec.model_dump_json(exclude_defaults=True)
+    text = f"{run.predictor.fingerprint} {recipe} {spec}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _versions() -> str:
+    """Versions of the packages that probabilities depend on, as a header has them."""
+    return " ".join(version(name) for name in container.PACKAGES)
 
 
 def compress_run(
@@ -159,8 +173,7 @@ def compress_run(
         n=len(split),
         dtype=str(dtype).removeprefix("torch."),
         rows=job.rows,
-        torch=torch.__version__,
-        coder=version("constriction"),
+        versions=_versions(),
         run=_way(run, near),
         prior=run.fitted.name if run.fitted else "",
         steps={name: float(step) for name, step in (precision or {}).items()},
@@ -229,15 +242,16 @@ def check_run(run: Run, precision: Mapping[str, float] | None = None) -> None:
 
 
 def _way(run: Run, near: Path | None) -> str:
-    """The run folder seen from the folder of the file."""
+    """The run folder seen from the folder of the file; "" where a header cannot name it."""
     home = training_folder(run)
     if home is None or near is None:
         return ""
     start = near.absolute()
     try:
-        return Path(os.path.relpath(home.absolute(), start)).as_posix()
+        way = Path(os.path.relpath(home.absolute(), start)).as_posix()
     except ValueError:  # on another drive
-        return home.absolute().as_posix()
+        way = home.absolute().as_posix()
+    return way if container.can_name(way) else ""
 
 
 def _read(split: Split, start: int, end: int) -> Decoded:
@@ -259,18 +273,6 @@ def _in_blocks(split: Split, dtype: torch.dtype) -> Iterator[Decoded]:
         yield _read(split, start, min(start + size, len(split)))
 
 
-def _check_absent(path: Path, overwrite: bool) -> None:
-    """Refuse to replace a file.
-
-    Raises:
-        TightboundError: It exists, and `overwrite` is False.
-    """
-    if path.exists() and not overwrite:
-        raise TightboundError(
-            f"{cut(path)} exists: add --overwrite to replace it, or choose another --out"
-        )
-
-
 def compress_to(
     path: Path,
     run: Run,
@@ -285,11 +287,11 @@ def compress_to(
     Raises:
         TightboundError: As `compress_run`; and where the file exists.
     """
-    _check_absent(path, overwrite)
+    check_free(path, overwrite=overwrite)
     compressed = compress_run(
         run, split, precision=precision, check=check, near=path.parent
     )
-    _check_absent(path, overwrite)  # that nobody has written it in the meantime
+    check_free(path, overwrite=overwrite)  # written by another in the meantime
     write_atomic(path, compressed.data)
     return replace(compressed, path=path)
 
@@ -331,10 +333,7 @@ def decompress(data: bytes, run: Run, name: str = "the file") -> Decoded:
     constriction()
     header, blocks = container.unpack(data, name)
     if header.model != fingerprint(run):
-        raise TightboundError(
-            f"{cut(name)} was compressed with another model than run {run.name!r}: name the run "
-            f"whose fingerprint is {cut(header.model)}"
-        )
+        raise _another_model(header, name, run)
     check_memory(
         f"{header.n} examples", 16 * header.n * run.spec.dims, "use a larger machine"
     )
@@ -354,6 +353,19 @@ def decompress(data: bytes, run: Run, name: str = "the file") -> Decoded:
                 f"{cut(name)} is damaged ({cut(damage)}): restore it from a copy"
             ) from damage
     return Decoded(torch.cat([part.x for part in parts]), _conditions(parts))
+
+
+def _another_model(header: Header, name: str, run: Run) -> TightboundError:
+    """The sentence about a run of another fingerprint, with a fitted prior that it lacks."""
+    prior = run.fitted.name if run.fitted else ""
+    advice = f"name the run whose fingerprint is {header.model}"
+    if header.prior and header.prior != prior:
+        advice = f"give its fitted prior too, with --prior {cut(header.prior)}"
+    elif prior and not header.prior:
+        advice = "leave out --prior, since it was compressed with the run's own"
+    return TightboundError(
+        f"{cut(name)} was compressed with another model than run {run.name!r}: {advice}"
+    )
 
 
 def _conditions(parts: list[Decoded]) -> Tensor | None:
@@ -379,9 +391,12 @@ def _coder(header: Header, model: VAE, run: Run) -> Coder:
 
 
 def _other_machine(header: Header, name: str, done: int, total: int) -> TightboundError:
-    here = f"torch {torch.__version__} and constriction {version('constriction')}"
+    here = dict(zip(container.PACKAGES, _versions().split(), strict=True))
+    there = dict(zip(container.PACKAGES, header.versions.split(), strict=False))
+    others = [f"{p} {v} ({here[p]} here)" for p, v in there.items() if v != here[p]]
+    where = f"with {', '.join(others)}" if others else "on another kind of processor"
     return TightboundError(
-        f"block {done + 1} of {total} of {cut(name)} does not decode to its checksum with {here} "
-        f"on this machine: it was written with torch {cut(header.torch)} and constriction "
-        f"{cut(header.coder)} where probabilities are computed otherwise, so decompress it there"
+        f"block {done + 1} of {total} of {cut(name)} does not decode to its checksum on this "
+        f"machine: it was written {where}, where probabilities are computed otherwise, so "
+        "decompress it there"
     )

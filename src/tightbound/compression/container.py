@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from tightbound.runtime.errors import TightboundError, cut
 from tightbound.runtime.reading import parse_json
 
 MAGIC = b"\x89TBZ"
-VERSION = 1
+VERSION = 2
 CODED = 0
 STORED = 1
+PACKAGES = ("tightbound", "torch", "constriction", "numpy", "scipy")
+MOST_LETTERS = 4096  # of the path of a run folder
 BLOCK = 16384  # most examples of a block
 MOST_BYTES = 1 << 26  # of raw values of a block of more than one example
+
+
+def _printable(text: str) -> str:
+    """A text that has a form in UTF-8 and that a terminal shows as it is."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise ValueError("it has characters that no name has")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable)]
 
 
 class Header(BaseModel):
@@ -29,8 +43,7 @@ class Header(BaseModel):
         n: Number of examples.
         dtype: Type of the raw values.
         rows: Examples of a batch.
-        torch: Version of torch that wrote it.
-        coder: Version of constriction that wrote it.
+        versions: Versions of the packages that wrote it, in the order of `PACKAGES`.
         run: The run folder, seen from the folder of the file; "" where there was none.
         prior: The name of a fitted prior; "" for the run's own.
         steps: Stated precisions that are not those of training, by column.
@@ -42,16 +55,23 @@ class Header(BaseModel):
     )
 
     version: int = Field(alias="v")
-    model: str = Field(alias="m")
+    model: str = Field(alias="m", pattern="^[0-9a-f]{16}$")
     n: int = Field(alias="n", ge=1, le=1 << 53)
-    dtype: str = Field(alias="d")
+    dtype: str = Field(alias="d", pattern="^[a-z0-9]{1,16}$")
     rows: int = Field(alias="b", ge=1, le=1 << 20)
-    torch: str = Field(alias="t")
-    coder: str = Field(alias="c")
-    run: str = Field("", alias="r")
-    prior: str = Field("", alias="p")
-    steps: dict[str, float] = Field({}, alias="s")
-    grids: str = Field("", alias="g")
+    versions: str = Field(alias="t", pattern=r"^[A-Za-z0-9.+ _-]{1,200}$")
+    run: Text = Field("", alias="r", max_length=MOST_LETTERS)
+    prior: Text = Field("", alias="p", max_length=255)
+    steps: dict[Text, float] = Field({}, alias="s")
+    grids: str = Field("", alias="g", pattern="^[0-9a-f]*$")
+
+
+def can_name(run: str) -> bool:
+    """Whether a header can hold the path of a run folder."""
+    try:
+        return bool(_printable(run)) and len(run) <= MOST_LETTERS
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,18 @@ def _named_run(header: Header, name: str, folder: Path, trust: bool) -> Run:
             f"{cut(name)} was compressed with a run that is in no folder: give the run"
         )
     place = folder / header.run
-    if not place.is_dir():
+    if not _is_folder(place):
+        prior = f" and --prior {cut(header.prior)}" if header.prior else ""
         raise TightboundError(
             f"{cut(name)} was compressed with the run {cut(place)}, which is not there: name the "
-            f"run with --run, its fingerprint is {cut(header.model)}"
+            f"run with --run{prior}, its fingerprint is {header.model}"
         )
     return load(place, prior=header.prior or None, trust=trust)
+
+
+def _is_folder(path: Path) -> bool:
+    """True for a folder; a name that is too long for the file system is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightbound.compression.coder import Stack, Weights, weights_below
+from tightbound.compression.coder import Stack, Uncodable, Weights, weights_below
 
 CELLS = 16
 VALUES_AT_ONCE = 4_000_000  # numbers of a distribution function computed at once
@@ -112,7 +112,7 @@ def mass_below(u: Tensor, tail: Tensor) -> Tensor:
     is_above = u > 0
     signed = torch.where(is_above, -tail, tail)
     crosses = is_above[..., 1:] & ~is_above[..., :1]
-    return (signed[..., 1:] - signed[..., :1]).add_(crosses)
+    return (signed[..., 1:] - signed[..., :1]).add_(crosses.to(u.dtype))
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,8 @@ class ZeroOr(Computed):
         """Masses from the first edge to each other one."""
         share = self.share.unsqueeze(1)
         others = self.others.below(edges).mul_(1 - share)
-        return others + share * ((edges[:, :1] <= 0) & (edges[:, 1:] > 0))
+        has_zero = (edges[:, :1] <= 0) & (edges[:, 1:] > 0)
+        return others + torch.where(has_zero, share, torch.zeros_like(share))
 
 
 @dataclass(frozen=True)
@@ -322,12 +323,17 @@ def push_ordered(stack: Stack, values: Tensor, first: Tensor, law: Law) -> None:
 
     Args:
         stack: The message.
-        values: Integers (m,), at least the first of `first` and less than its last.
+        values: Integers (m,).
         first: Edges of the first cells.
         law: Their distributions.
+
+    Raises:
+        Uncodable: A value lies outside all cells.
     """
     if not len(values):
         return
+    if bool((values < first[0]).any() or (values >= first[-1]).any()):
+        raise Uncodable
     cell = torch.searchsorted(first, values.contiguous(), right=True) - 1
     stages = [(cell, _weights(law, len(values), first.unsqueeze(0)))]
     cells = _first_cells(first, cell)

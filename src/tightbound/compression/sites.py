@@ -238,8 +238,8 @@ def _push_mixture(stack: Stack, p: Mixture, numbers: Tensor, grid: Grid | None) 
 def _pop_mixture(stack: Stack, p: Mixture, grid: Grid | None, count: int) -> Tensor:
     assert grid is not None
     m = stack.pop(whole_weights(_weight_rows(p, count)))
-    normal, own = _component(p, m, grid)
-    numbers = _pop_normal(stack, normal, own, count)
+    normal, bins = _component(p, m, grid)
+    numbers = _pop_normal(stack, normal, bins, count)
     stack.push(m, whole_weights(_responsibilities(p, numbers, grid)))
     return numbers
 

@@ -111,7 +111,8 @@ class Values:
         """Integers (n, *shape) of raw rows.
 
         Raises:
-            TightboundError: For a real number that is not a multiple of its precision.
+            TightboundError: For a real number that is not a multiple of its precision, or more
+                than 2**52 of them.
         """
         spec = self.spec
         if spec.fields:
@@ -131,8 +132,16 @@ class Values:
             return column.to_model(raw).nan_to_num().long()
         if column.kind not in REAL:
             return raw.double().nan_to_num().round().long().unsqueeze(1)
-        numbers = raw.double() / self.steps[i]
-        numbers = numbers.clamp(-FARTHEST, FARTHEST).nan_to_num().round().long()
+        steps = raw.double() / self.steps[i]
+        far = steps.abs() > FARTHEST
+        if bool(far.any()):
+            row = int(far.nonzero()[0])
+            raise TightboundError(
+                f"column {cut(column.name)}: {raw[row].item()!r} is more than 2**52 steps of "
+                f"{self.steps[i]:g} from 0, which float64 cannot tell apart: state a coarser "
+                "precision, --precision NAME=STEP"
+            )
+        numbers = steps.nan_to_num().round().long()
         wrong = _multiples(numbers, self.steps[i]) != raw.double()
         if bool(wrong.any()):
             row = int(wrong.nonzero()[0])

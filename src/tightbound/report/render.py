@@ -29,7 +29,7 @@ from tightbound.report.sections import terms as log_px
 from tightbound.report.sections import theory as bayes_rule
 from tightbound.report.sections.common import Results, Tree
 from tightbound.runs.run import Run
-from tightbound.runtime.atomic_files import make_folder, write_atomic
+from tightbound.runtime.atomic_files import check_free, make_folder, write_atomic
 from tightbound.runtime.errors import TightboundError
 from tightbound.runtime.progress import notice, phase
 from tightbound.runtime.time_budget import current_limit
@@ -46,6 +46,7 @@ def write(
     title: str | None = None,
     extra_runs: Sequence[Run] = (),
     theory: bool = True,
+    overwrite: bool = True,
 ) -> Path:
     """Write the report of one or more runs as one HTML file.
 
@@ -61,13 +62,14 @@ def write(
         extra_runs: runs on the same data that are shown only in the two sections on
             p(x) and on Bayes' rule.
         theory: whether the report has these two sections.
+        overwrite: replace the file if there is one.
 
     Returns:
         The path of the file.
 
     Raises:
         TightboundError: without runs, for a wrong number of evaluations, an unknown
-            language, or data that are gone.
+            language, data that are gone, or a file that is not to be replaced.
     """
     if not runs:
         raise TightboundError("a report needs a run: name one or more run folders")
@@ -87,6 +89,7 @@ def write(
     extra = list(zip(_names(extra_runs), extra_runs, strict=True))
     page = render(results, text, title, extra, theory=theory)
     make_folder(path.parent)
+    check_free(path, overwrite=overwrite)
     write_atomic(path, page)
     return path
 

@@ -138,6 +138,20 @@ def write_atomic(
         raise _refused(path, error, OF_A_RUN) from error
 
 
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file that is not to be replaced.
+
+    A command checks before its work, and again before it writes.
+
+    Raises:
+        TightboundError: It exists, and `overwrite` is False.
+    """
+    if path.exists() and not overwrite:
+        raise TightboundError(
+            f"{cut(path)} exists: add --overwrite to replace it, or choose another --out"
+        )
+
+
 def _encoded(data: bytes | str) -> bytes:
     if isinstance(data, str):
         return data.encode("utf-8", "backslashreplace")
