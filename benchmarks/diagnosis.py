@@ -131,6 +131,13 @@ def noisy_test(name: str, splits: Splits) -> Splits:
     return train, valid, noisy.astype(np.float32)
 
 
+def rows_in_two_splits(name: str, splits: Splits) -> Splits:
+    """Half of the test rows are training rows."""
+    train, valid, test = splits
+    half = len(test) // 2
+    return train, valid, np.concatenate([train[:half], test[half:]])
+
+
 CHANGES: dict[str, Callable[[str, Splits], Splits]] = {
     change.__name__: change
     for change in (
@@ -139,6 +146,7 @@ CHANGES: dict[str, Callable[[str, Splits], Splits]] = {
         smaller_outlier_in_train,
         shifted_test,
         noisy_test,
+        rows_in_two_splits,
     )
 }
 
@@ -268,6 +276,13 @@ def _elbo(run: Run, x: Array) -> torch.Tensor:
     return score(run, batch, SCORED_WITH, run.config.seed)["elbo"]
 
 
+def _rows_in_training(run: Run) -> int:
+    """How many test rows are equal to a training row."""
+    overlap = run.data.overlap
+    assert overlap is not None
+    return overlap.test_in_train
+
+
 def _merged(settings: Settings, remedy: Settings) -> Settings:
     """Settings with those of a remedy, by their full keys."""
     by_key = {".".join(key_path(key)): value for key, value in settings.items()}
@@ -301,6 +316,11 @@ def judge(case: Case, folder: Path) -> dict[str, Any]:
     )
     named = {} if first is None else dict(first.settings)
     remedy = named or case.remedy
+    if case.change == "rows_in_two_splits":
+        merged = _merged(case.settings, remedy)
+        after = _train(case, merged, splits, folder / "remedied")
+        counts = [_rows_in_training(each) for each in (run, after)]
+        return {**result, "remedy": remedy, "change": counts[0] - counts[1], "se": 0.0}
     after = _train(case, _merged(case.settings, remedy), clean, folder / "remedied")
     result["remedy"] = remedy
     change = _elbo(after, clean[2]) - _elbo(run, clean[2])

@@ -418,14 +418,13 @@ def test_files_have_all_digits(run: Run, typed: Run, tmp_path: Path) -> None:
     spec = ["--out", str(tmp_path / "y.csv")]
     assert main(["reconstruct", str(run.folder), str(tmp_path / "x.csv"), *spec]) == 0
     rebuilt = run.reconstruct(str(tmp_path / "x.csv"))
-    written = pd.read_csv(tmp_path / "y.csv", float_precision="round_trip")
+    written = pd.read_csv(tmp_path / "y.csv", dtype=str).astype(float)
     assert written.equals(rebuilt)
     assert main(["sample", str(typed.folder), "-n", "5", *spec, "--overwrite"]) == 0
     drawn = typed.sample(5)
-    made = pd.read_csv(
-        tmp_path / "y.csv", parse_dates=["when", "zone"], float_precision="round_trip"
-    )
-    assert made["huge"].equals(drawn["huge"]) and made["x"].equals(drawn["x"])
+    made = pd.read_csv(tmp_path / "y.csv", parse_dates=["when", "zone"], dtype=str)
+    for name in ("huge", "x"):
+        assert made[name].astype(drawn[name].dtype).equals(drawn[name]), name
     assert (made["when"] == drawn["when"]).all()
     pytest.importorskip("pyarrow")
     spec = ["--out", str(tmp_path / "y.parquet")]
@@ -602,7 +601,10 @@ def test_the_estimator_keeps_a_frame_of_numbers() -> None:
     for other in (table[["d", "b", "a", "c"]], table.rename(columns={"a": "e"})):
         with pytest.raises(ValueError, match="feature names should match"):
             vae.transform(other)
-    with pytest.raises(ValueError, match="3 features"):
+    with (
+        pytest.warns(UserWarning, match="not have valid feature names"),
+        pytest.raises(ValueError, match="3 features"),
+    ):
         vae.transform(table.to_numpy()[:, :3])
     array = VAEEstimator(
         steps=20, latent=2, random_state=0, settings={"recipe.size": "s"}

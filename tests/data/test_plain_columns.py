@@ -229,3 +229,20 @@ def test_whole_numbers_with_gaps_of_a_text_file_come_out_whole(tmp_path: Path) -
     out = data_room.filled_frame(filled, spec.fields, split.table)
     assert out["n"].tolist() == [1, 2, 3, 4]
     assert out["x"].tolist() == [0.5, 1.5, 7.25, 2.5]
+
+
+def test_a_model_of_a_table_reads_a_built_in_set_of_its_shape() -> None:
+    """The kinds of its columns, which training writes to the settings, are no setting of
+    the set.
+    """
+    names = [f"p{i}" for i in range(64)]
+    data = read(reals(names))
+    kinds = {column.name: column.kind for column in data.spec.fields}
+    settings = data.settings.model_copy(update={"fields": kinds})
+    digits = data_room.load("digits", DataSettings()).test
+    assert isinstance(digits, data_room.Split)
+    rows = torch.arange(len(digits))
+    split = data_room.read("digits", data.spec, settings)
+    assert torch.equal(split.raw(rows).double(), digits.raw(rows).flatten(1).double())
+    with pytest.raises(TightboundError, match=r"shape \(8, 8\), the model was trained"):
+        data_room.read("digits", read(reals(names[:5])).spec, settings)

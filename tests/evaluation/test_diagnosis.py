@@ -379,7 +379,7 @@ def test_what_a_verdict_says_to_set_can_be_set(name: str) -> None:
     plain = config.recipe
     recipe, spec, _ = resolve_domain(config.recipe, suited(config.recipe, spec))
     config = config.model_copy(update={"recipe": resolve(recipe, spec)})
-    run = SimpleNamespace(config=config, spec=spec)
+    run = SimpleNamespace(config=config, spec=spec, history=list)
     site = SimpleNamespace(
         name="z", active=False, width=1, kl=SimpleNamespace(mean=0.0)
     )

@@ -441,7 +441,8 @@ def weights_of_known_mean(name: str, k: int, columns: int) -> tuple[Tensor, floa
 )
 def test_an_interval_covers_the_truth_where_one_is_given(name: str, k: int) -> None:
     """At least 89 % of the 95 % intervals, where the delta method covers 64 to 94 %. For a tail
-    at the edge, of which one draw in ten looks light, fewer of these few.
+    at the edge, of which one draw in ten looks light, the promised 85 % of these few: so
+    many misses as have a chance of 5 % at 85 %, at most.
     """
     log_w, truth = weights_of_known_mean(name, k, 1000)
     top = log_w.topk(tail_length(k) + 1, 0).values
@@ -450,9 +451,10 @@ def test_an_interval_covers_the_truth_where_one_is_given(name: str, k: int) -> N
     given = ~se.isnan()
     assert (tail_shape(top)[given] <= 0.7).all() and given.sum() > 90
     off = (log_w.logsumexp(0) - math.log(k) - truth).abs()
-    assert (off < 1.96 * se)[given].double().mean() > (
-        0.7 if "pareto" in name else 0.89
-    )
+    misses = int((off >= 1.96 * se)[given].sum())
+    share = 0.15 if "pareto" in name else 0.11
+    chance = stats.binom.sf(misses - 1, int(given.sum()), share)
+    assert misses <= share * int(given.sum()) and chance > 0.05
     assert (off >= 1.96 * se)[given].sum() < 60, "of 1000: most of these say nothing"
     plain = (log_w.softmax(0).square().sum(0) - 1 / k).sqrt()
     assert (se >= plain - 1e-12)[given].all(), "never smaller than by the delta method"

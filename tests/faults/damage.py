@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -320,9 +319,11 @@ class Kills:
         self.data = folder / "images.npy"
         np.save(self.data, np.random.default_rng(0).integers(0, 2, (200, 8, 8)))
         self.run = folder / "whole"
-        start = time.monotonic()
         assert self._train(self.run) == 0
-        self.seconds = time.monotonic() - start
+        # the first one has imported what later ones, in forks, have at hand
+        again = in_process(lambda: self._train(folder / "again"), folder, 120)
+        assert again.status == 0
+        self.seconds = again.seconds
         self.right = (self.run / "model.safetensors").read_bytes()
 
     def _train(self, run: Path, *more: str) -> int:
@@ -335,7 +336,7 @@ class Kills:
         """Kill a training, resume it, and compare the weights."""
         chance = random.Random(f"kills {number}")
         run = folder / "run"
-        moment = chance.uniform(0, 1.2 * self.seconds)
+        moment = chance.uniform(0, 0.9 * self.seconds)
         killed = in_process(lambda: self._train(run), folder, moment)
         outcome = killed
         if killed.status is None:

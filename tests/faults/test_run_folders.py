@@ -6,8 +6,11 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ SETTINGS: dict[str, Any] = {
 }
 DEEP = "[" * 100_000
 LONG = "9" * 5000
+LONG_TESTS = bool(os.environ.get("TIGHTBOUND_LONG"))
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +189,35 @@ def test_an_evaluation_that_cannot_be_used_is_replaced_and_it_is_said(
     tree = saved.read(run, load(run).predictor.fingerprint)
     assert tree is not None and tree["k"] == 2
     assert evaluation.save(run) is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not LONG_TESTS, reason="two processes: TIGHTBOUND_LONG=1")
+def test_two_processes_evaluate_one_folder_each_with_its_own_k(run: Path) -> None:
+    """What each prints is whole and of its own K, and so is the file that is left."""
+    (run / "evaluation.json").unlink()
+    ks = (2, 300)
+    expected = {
+        k: tb.evaluate(run, k=k, limit=40, subset=0, diagnosis=False).to_json()
+        for k in ks
+    }
+    words = [sys.executable, "-m", "tightbound", "evaluate", str(run), "--json"]
+    words += ["--limit", "40", "--subset", "0", "--no-diagnosis"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = {
+        k: subprocess.Popen(
+            [*words, "-k", str(k)], stdout=subprocess.PIPE, env=environment, text=True
+        )
+        for k in ks
+    }
+    printed = {k: process.communicate()[0] for k, process in processes.items()}
+    assert [process.returncode for process in processes.values()] == [0, 0]
+    for k in ks:
+        tree = json.loads(printed[k])
+        assert tree["k"] == k and tree["terms"] == expected[k]["terms"]
+    kept = saved.read(run, load(run).predictor.fingerprint)
+    assert kept is not None and kept["terms"] == expected[kept["k"]]["terms"]
+    assert not (run / "evaluation.parts").exists()
 
 
 def test_two_evaluations_at_once_both_end(run: Path) -> None:
@@ -413,6 +446,39 @@ def test_a_long_name_leaves_room_for_the_temporary_file(tmp_path: Path) -> None:
     )
 
 
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A limit of the machine on the bytes of a file, as of `ulimit -f`."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("size", [4000, 60_000])
+def test_a_training_whose_files_get_too_large_is_resumable(
+    whole: Path, tmp_path: Path, size: int
+) -> None:
+    """With room for the settings alone, and for more than those."""
+    config = configure("digits", "vae", values=SETTINGS)
+    folder = tmp_path / "run"
+    assert (whole / "model.safetensors").stat().st_size > 60_000
+    with files_of_at_most(size):
+        text = sentence(lambda: fit(config, "digits", folder, Quiet()))
+    assert "larger than a file may be here" in text and "raise the limit" in text
+    assert (folder / "config.toml").is_file()
+    fit(config, "digits", folder, Quiet(), mode="resume")
+    for name in ("model.safetensors", "ema.safetensors"):
+        assert load_weights(folder / name)[0].keys() == (
+            load_weights(whole / name)[0].keys()
+        )
+        for key, value in load_weights(whole / name)[0].items():
+            assert torch.equal(load_weights(folder / name)[0][key], value), key
+
+
 @pytest.mark.parametrize(
     ("number", "words"),
     [
@@ -420,6 +486,7 @@ def test_a_long_name_leaves_room_for_the_temporary_file(tmp_path: Path) -> None:
         (errno.EMFILE, "too many open files"),
         (errno.ENOMEM, "out of memory"),
         (errno.EIO, "disk reports an error"),
+        (errno.EFBIG, "larger than a file may be"),
     ],
 )
 def test_reasons_of_the_machine_are_not_called_damage(

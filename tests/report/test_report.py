@@ -168,8 +168,15 @@ EVERY = [
     ),
     Verdict(
         "codebook collapsed",
-        "finite_scalar",
-        {"site": "z", "used": 3.0, "entries": 512, "perplexity": 2.0},
+        "more_steps",
+        {
+            "site": "z",
+            "used": 3.0,
+            "entries": 512,
+            "perplexity": 2.0,
+            "steps": 5,
+            "command": "x",
+        },
     ),
     Verdict("overfitting", "linear", {"lost": 9.0, "se": 1.0, "share": 0.4}),
     Verdict(
@@ -236,7 +243,7 @@ EVERY = [
     ),
     Verdict(
         "likelihood scale wrong",
-        "free_scale",
+        "heavy_tails",
         {"central50": 0.9, "central90": 1.0, "width": "wide", "value": 1.0},
     ),
 ]

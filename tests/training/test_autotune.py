@@ -164,7 +164,8 @@ def test_phases_of_trials_are_reported(timed: type[Fake]) -> None:
     assert said == [
         "timing steps, to choose precision and compilation ...",
         "timing steps in float32 and bfloat16 ...",
-        "compiling a step, and timing it ...",
+        "compiling a step ...",
+        "timing compiled steps ...",
     ]
 
 
@@ -184,7 +185,7 @@ def test_a_trial_takes_steps_and_the_run_starts_clean(
     monkeypatch.setattr(trial, "bfloat16_pays", lambda device: True)
     monkeypatch.setattr(trial, "LEAST_STEPS", 1)
     monkeypatch.setattr(trial, "WINDOW", 0.01)
-    monkeypatch.setattr(trial, "time_in_turn", lambda trials, until: [2.0, 1.0])
+    monkeypatch.setattr(trial, "time_in_turn", lambda trials, until, count: [2.0, 1.0])
     values = {**SMALL, "train.steps": 6}
     run = tb.train(
         "digits", out=tmp_path / "a", settings=values, display="none", report=False
@@ -232,7 +233,7 @@ def test_only_the_run_looks_at_data_to_start_its_parts(
     monkeypatch.setattr(
         trial,
         "time_in_turn",
-        lambda trials, until: trials_made.extend(trials) or [1.0, 2.0],
+        lambda trials, until, count: trials_made.extend(trials) or [1.0, 2.0],
     )
     values = {**SMALL, "train.steps": 6, "latent": 64}
     tb.train(

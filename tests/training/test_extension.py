@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from support.trainings import SMALL, Listener, train, weights
@@ -252,6 +253,32 @@ def test_weights_that_do_not_fit_are_refused(finished: Path, tmp_path: Path) -> 
     with pytest.raises(TightboundError, match="no run folder"):
         tb.train("digits", init=tmp_path / "none", display="none")
     assert not (tmp_path / "b" / "config.toml").exists()
+
+
+@pytest.mark.parametrize(("digits", "kind"), [(4, "float64"), (0, "int64")])
+def test_the_step_and_type_of_a_column_may_differ(
+    digits: int, kind: str, tmp_path: Path
+) -> None:
+    """The weights mean the same where columns of the same names and kinds are written otherwise."""
+    few = {"recipe.size": "s", "latent": 2, "train.steps": 1, "train.lr": 1e-30}
+    few |= {"train.ema": 0, "train.weight_decay": 0, "train.validate_every": 1}
+    random = np.random.default_rng(0)
+
+    def start(decimals: int, **more: Any) -> tb.Run:
+        table = pd.DataFrame(random.normal(0, 9, (60, 2)), columns=["a", "b"])
+        table = table.round(decimals)
+        if not decimals:
+            table = table.astype(int)
+        folder = tmp_path / str(decimals)
+        return tb.train(table, out=folder, settings=few, display="none", **more)
+
+    first = start(2)
+    second = start(digits, init=first)
+    assert [f.type for f in second.spec.fields] == [kind, kind]
+    assert second.spec.fields != first.spec.fields
+    old = first.model.state_dict()
+    for name, value in second.model.state_dict().items():
+        assert torch.allclose(value, old[name], atol=1e-6), name
 
 
 def test_changed_initial_weights_are_not_taken(finished: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tightbound.evaluation.estimators.amortization_gap import Search, best_bound
 from tightbound.evaluation.estimators.methods import METHODS, log_px
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.progress import Steady, phase
 from tightbound.runtime.reading import Options
 
 SUBSET = 64  # examples for slow methods
@@ -20,6 +21,7 @@ FEW_LATENTS = 3  # quadrature is used for at most so many latents
 TOLERANCE = 1e-4  # of quadrature, nats
 FROM_Q = "ais-q"
 TEMPERATURES = (600, 300, 150, 75, 40)
+TRIALS_OF_A_PLAN = 3  # sampling, a slow method, and the search for a better q
 PILOT = 30  # temperatures of the pilot run of AIS
 SAMPLES = (5000, 2000, 1000, 500, 200, 100, 50)
 SHARE = 0.4  # of the time for importance sampling
@@ -147,9 +149,16 @@ def _temperatures_in_all(temperatures: int) -> int:
 
 def _trials(run: Run, x: Batch) -> dict[str, float]:
     """Seconds per example of a sample, an integral, a temperature, and a search."""
+    with phase("timing the estimates", TRIALS_OF_A_PLAN, " trials") as count:
+        return _timed_trials(run, x, count)
+
+
+def _timed_trials(run: Run, x: Batch, count: Steady) -> dict[str, float]:
+    """The same, each trial counted."""
     model = run.model
     log_px(model, x, "importance", k=16)
     seconds = _timed(lambda: log_px(model, x, "importance", k=256))
+    count.add(1)
     trials = {"importance": seconds / (256 * len(x))}
     if exact_methods(run):
         trials["quadrature"] = _timed(
@@ -159,10 +168,12 @@ def _trials(run: Run, x: Batch) -> dict[str, float]:
         with suppress(TightboundError):  # models on which AIS from q is not possible
             seconds = _timed(lambda: log_px(model, x, FROM_Q, temperatures=10))
             trials[FROM_Q] = seconds / ((10 + PILOT) * len(x))
+    count.add(1)
     short = Search(steps=10, rounds=1, k=64)
     with suppress(TightboundError):  # models whose q has no parameters to search over
         seconds = _timed(lambda: best_bound(run, x, 0, short))
         trials["gap"] = seconds / len(x) * 2 * Search().steps / short.steps
+    count.add(1)
     return trials
 
 

@@ -214,18 +214,16 @@ def _prepare(
     measured = launch.on_rank_zero(lambda: _metrics_of(runner, chosen, split, metrics))
     diagnosis = None
     if request.diagnosis:
-        with phase("diagnosis"):
-            diagnosis = launch.on_rank_zero(
-                lambda: _diagnose(runner, data, rows, n, measured)
-            )
+        diagnosis = launch.on_rank_zero(
+            lambda: _diagnose(runner, data, rows, n, measured)
+        )
     plan = requested_plan(run, n, request)
     budget = None
     if request.budget is not None and run.config.recipe.has_bound:
         left = request.budget - (time.perf_counter() - started)
         train = data is None and isinstance(run.data.train, Split)
-        with phase("timing the estimates"):
-            budgets = (request.budget, left)
-            plan, trials = _fit_to_budget(runner, rows, n, budgets, train)
+        budgets = (request.budget, left)
+        plan, trials = _fit_to_budget(runner, rows, n, budgets, train)
         about = {"seconds": request.budget, "trials": trials}
         budget = {**about, "plan": dataclasses.asdict(plan)}
     selection = Selection(rows, rows.spread(plan.n))
@@ -369,6 +367,18 @@ def _equal_rows(run: Run) -> list[str]:
     return [f"{sentence}, so the figures are too good"]
 
 
+def _near_copies(metrics: Metrics) -> list[str]:
+    """The remark on test examples that nearly are training examples."""
+    if metrics.novelty is None or not metrics.novelty.pixels.has_near_copies:
+        return []
+    share = metrics.novelty.pixels.typical_copies
+    return [
+        f"{share:.0%} of the examples are near copies of a training example, less than a "
+        "third as far from it as from the next one; unless such rows repeat by nature, "
+        "the figures are too good"
+    ]
+
+
 def _notes(
     run: Run, data: Any, request: Request, setup: _Setup, refusals: Sequence[str]
 ) -> list[str]:
@@ -382,6 +392,7 @@ def _notes(
         notes.append(f"log p(x) and the parts of a gap were left out: {reason}")
     notes += dict.fromkeys(refusals)
     notes += dict.fromkeys(f"left out: {reason}" for reason in setup.metrics.skipped)
+    notes += _near_copies(setup.metrics)
     if data is None:
         sentence = agreement(run, setup.selection.split, setup.selection.rows)
         if sentence is not None:

@@ -84,8 +84,7 @@ def write(
         trees = [_evaluate(run) for run in runs]
     else:
         trees = [_as_tree(each) for each in evaluations]
-    with phase("report: examples of the model"):
-        results = _in_order(gather(runs, trees, _names(runs)))
+    results = _in_order(gather(runs, trees, _names(runs)))
     extra = list(zip(_names(extra_runs), extra_runs, strict=True))
     page = render(results, text, title, extra, theory=theory)
     make_folder(path.parent)

@@ -14,6 +14,15 @@ FIRST = 2.0  # seconds before the first line, and of a phase whose end is report
 EVERY = 5.0  # seconds between lines
 
 
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds, or hours, minutes and seconds: 71 as 1:11."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minute:02}:{second:02}"
+    return f"{minute}:{second:02}"
+
+
 class Reporter:
     """Reports progress as plain lines: the start and the end of a phase, counts between.
 
@@ -33,7 +42,9 @@ class Reporter:
 
     def advance(self, count: Steady) -> None:
         """More work of a phase, or of work without a phase, is finished."""
-        self.note(f"{count.what}: {count.progress}")
+        left = count.left
+        words = "" if left is None else f", {clock(left)} left"
+        self.note(f"{count.what}: {count.progress}{words}")
 
     def end(self, count: Steady, seconds: float) -> None:
         """A phase has ended; a short one is not worth a line."""
@@ -85,13 +96,22 @@ class Steady:
         self.unit = unit
         self.done = 0
         reporter = _reporter.get()
-        self.due = time.monotonic() + (FIRST if reporter is None else reporter.first)
+        self.started = time.monotonic()
+        self.due = self.started + (FIRST if reporter is None else reporter.first)
 
     @property
     def progress(self) -> str:
         """The finished amount of the whole, as "1,200 of 30,000 bytes"."""
         of = "" if self.total is None else f" of {self.total:,}"
         return f"{self.done:,}{of}{self.unit}"
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left at the mean rate so far; None without a total or finished work."""
+        if not self.total or not self.done:
+            return None
+        elapsed = time.monotonic() - self.started
+        return elapsed * max(0, self.total - self.done) / self.done
 
     def add(self, amount: int) -> None:
         """Count finished work."""

@@ -12,7 +12,7 @@ import torch
 from tightbound.config import TrainSettings
 from tightbound.core.draw import Clock
 from tightbound.runtime.launch_context import current_launch
-from tightbound.runtime.progress import phase
+from tightbound.runtime.progress import Steady, phase
 from tightbound.training.budget import TRIALS, now
 from tightbound.training.step.precision import has_bfloat16
 from tightbound.training.trainer import Trainer
@@ -74,19 +74,24 @@ class Trial:
         return elapsed / steps
 
 
-def time_in_turn(trials: list[Trial], until: float = math.inf) -> list[float]:
+def time_in_turn(
+    trials: list[Trial], until: float = math.inf, count: Steady | None = None
+) -> list[float]:
     """Seconds per step of each trial, the median of three windows.
 
     The trials take turns, so that a drift of the machine's speed affects all alike.
 
     Args:
         until: the time, as of `now`, after which no further windows are begun.
+        count: counts the windows.
     """
     rounds: list[list[float]] = []
     for _ in range(ROUNDS):
         if rounds and now() >= until:
             break
         rounds.append([trial.seconds_per_step() for trial in trials])
+        if count is not None:
+            count.add(1)
     return [median(column) for column in zip(*rounds, strict=True)]
 
 
@@ -152,9 +157,9 @@ def _fastest_precision(
 ) -> tuple[TrainSettings, Trial, list[str]]:
     """The faster of float32 and bfloat16, its trial, and a note if it is bfloat16."""
     in_bfloat16 = chosen.model_copy(update={"precision": "bfloat16"})
-    with phase("timing steps in float32 and bfloat16"):
+    with phase("timing steps in float32 and bfloat16", ROUNDS, " windows") as count:
         trial = Trial(make(in_bfloat16))
-        full, half = time_in_turn([base, trial], until)
+        full, half = time_in_turn([base, trial], until, count)
     if half >= full:
         return chosen, base, []
     note = (
@@ -168,9 +173,11 @@ def _compiled_if_it_pays(
 ) -> tuple[TrainSettings, list[str]]:
     """Compiled steps where they save more time than compiling takes, with a note."""
     compiled = chosen.model_copy(update={"compile": "on"})
-    with phase("compiling a step, and timing it"):
+    # How long compiling takes is not known before it: its start and end are reported.
+    with phase("compiling a step"):
         trial = Trial(make(compiled))
-        slow, fast = time_in_turn([base, trial])
+    with phase("timing compiled steps", ROUNDS, " windows") as count:
+        slow, fast = time_in_turn([base, trial], count=count)
     steps_at_most = float(steps)
     if chosen.budget:
         steps_at_most = chosen.budget / slow

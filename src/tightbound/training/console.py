@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tightbound.runtime.errors import lookup, without_controls
-from tightbound.runtime.progress import Reporter, Steady
+from tightbound.runtime.progress import Reporter, Steady, clock
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -54,15 +54,6 @@ def _bound(valid: dict[str, float], train: dict[str, float]) -> list[str]:
         f"(K = {valid['log_px_k']}, n = {valid['log_px_n']})"
     )
     return words
-
-
-def clock(seconds: float) -> str:
-    """Seconds as minutes and seconds, or hours, minutes and seconds: 71 as 1:11."""
-    minutes, second = divmod(max(0, round(seconds)), 60)
-    hours, minute = divmod(minutes, 60)
-    if hours:
-        return f"{hours}:{minute:02}:{second:02}"
-    return f"{minute}:{second:02}"
 
 
 class Quiet:
@@ -141,7 +132,13 @@ class Bars(Reporter):
     every = 0.2
 
     def __init__(self, training: Progress) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         super().__init__(self._print)
         self.console = training.console
@@ -151,6 +148,8 @@ class Bars(Reporter):
             BarColumn(),
             TextColumn("{task.fields[amount]}"),
             TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
             console=self.console,
             transient=True,
         )

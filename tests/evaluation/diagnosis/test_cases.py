@@ -1,6 +1,6 @@
 """The cases of benchmarks/diagnosis_cases.toml: broken models are named, and remedies help.
 
-A few of them here; TIGHTBOUND_LONG=1 trains all 198 models (about twenty minutes).
+A few of them here; TIGHTBOUND_LONG=1 trains all 207 models (about twenty minutes).
 """
 
 from __future__ import annotations
@@ -37,7 +37,17 @@ def test_a_broken_model_is_named_and_its_remedy_helps(key: str, tmp_path: Path) 
         assert result["change"] > 2 * result["se"], result["remedy"]
 
 
+def _marked(key: str) -> object:
+    """A case, marked where docs/results.md says that its verdict is another one."""
+    if not key.startswith("free bits 2 x 32 | digits"):
+        return key
+    reason = "most rows lie above the constant: prior mismatch, which names the setting"
+    return pytest.param(key, marks=pytest.mark.xfail(strict=True, reason=reason))
+
+
 @pytest.mark.skipif(not LONG, reason="long: TIGHTBOUND_LONG=1")
-@pytest.mark.parametrize("key", sorted(set(CASES) - set(QUICK)))
+@pytest.mark.parametrize(
+    "key", [_marked(key) for key in sorted(set(CASES) - set(QUICK))]
+)
 def test_all_cases(key: str, tmp_path: Path) -> None:
     test_a_broken_model_is_named_and_its_remedy_helps(key, tmp_path)

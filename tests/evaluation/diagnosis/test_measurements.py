@@ -16,14 +16,17 @@ from support.small import small_run, trained
 import tightbound as tb
 from tightbound.config import configure
 from tightbound.evaluation.diagnosis import rules
-from tightbound.evaluation.diagnosis.diagnose import diagnose
+from tightbound.evaluation.diagnosis.diagnose import Diagnosis, diagnose
+from tightbound.evaluation.diagnosis.measurements import Constant, EncoderGap
 from tightbound.evaluation.diagnosis.outliers import (
+    ColumnOutlier,
     RowOutlier,
     columns_of,
     row_outliers,
 )
 from tightbound.evaluation.diagnosis.progress import Progress, progress
 from tightbound.evaluation.diagnosis.unusual_settings import remedy, unusual_settings
+from tightbound.evaluation.statistic import Mean
 from tightbound.models.build import resolve_domain
 from tightbound.runs.run import Run, load
 
@@ -230,6 +233,9 @@ def test_a_remedy_that_is_so_already_is_not_named() -> None:
     assert rules.applicable(run, {"likelihood.scale": "learned"})
     assert not rules.applicable(run, {"recipe.size": "s"})
     assert not rules.applicable(run, {"likelihood.scale": "nonsense"})
+    name = "discretized-logistic"
+    other = built(likelihood=name, likelihood__scale="learned")
+    assert not rules.applicable(other, {"likelihood": name}), "with its options"
 
 
 def test_rows_in_two_splits_are_a_verdict(tmp_path: Path) -> None:
@@ -237,21 +243,60 @@ def test_rows_in_two_splits_are_a_verdict(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(220, 4)).astype(np.float32)
     splits = {"valid": x[160:190], "test": np.concatenate([x[190:], x[:10]])}
 
-    def diagnosed(**settings: object) -> tuple[list[str], list[rules.Verdict]]:
+    def diagnosed(**settings: object) -> Diagnosis:
         folder = tmp_path / f"run-{len(settings)}"
         values = {"recipe.size": "s", "latent": 2, "steps": 10, **settings}
         run = tb.train(
             x[:160], out=folder, settings=values, report=False, display="none", **splits
         )
         rows = run.data.test.examples(torch.arange(40))
-        verdicts = diagnose(run, rows, 0).verdicts
-        return [verdict.name for verdict in verdicts], verdicts
+        return diagnose(run, rows, 0)
 
-    names, verdicts = diagnosed()
-    assert names[0] == "rows in two splits"
-    assert verdicts[0].values == {"count": 10, "test": 40}
-    names, _ = diagnosed(**verdicts[0].settings)
-    assert "rows in two splits" not in names
+    before = diagnosed()
+    first = before.verdicts[0]
+    assert first.name == "rows in two splits"
+    assert first.values == {"count": 10, "test": 40}
+    assert before.measurements.overlap is not None
+    assert before.measurements.overlap.test_in_train == 10
+    after = diagnosed(**first.settings)
+    overlap = after.measurements.overlap
+    assert overlap is not None and (overlap.test, overlap.train) == (40, 150)
+    assert (overlap.test_in_train, overlap.checked) == (0, 150)
+    assert "rows in two splits" not in [verdict.name for verdict in after.verdicts]
+
+
+@pytest.mark.parametrize("lr", [None, 0.5])
+def test_a_model_worse_than_a_constant_by_a_setting_is_said_first(
+    lr: float | None,
+) -> None:
+    """Before faults of the data; without such a setting these may be why, and come first."""
+    run = built(**({"lr": lr} if lr else {}))
+    measured = diagnose(run, run.data.test.examples(torch.arange(30)), 0).measurements
+    assert [setting.key for setting in measured.unusual] == ["train.lr"] * bool(lr)
+    bad = dataclasses.replace(
+        measured,
+        constant=Constant(-900.0, -100.0, Mean(-800.0, 1.0), 1.0, 200),
+        training_outlier=ColumnOutlier("5", "3", 1e6, 1.0, 40.0),
+        progress=None,
+    )
+    names = [verdict.name for verdict in rules.verdicts(run, bad)]
+    outlier = names.index("outlier in the training data")
+    assert names.index("worse than a constant") == (0 if lr else outlier + 1)
+    assert outlier == (1 if lr else 0)
+
+
+def test_a_bound_that_is_loose_by_design_is_not_worse_than_a_constant() -> None:
+    """Of importance weighting the ELBO is below log p(x), which is compared as well."""
+    worse = Constant(-11.0, -9.0, Mean(-2.0, 0.1), 1.0, 200)
+    for recipe, expected in (("vae", 1), ("iwae", 0)):
+        run = built(recipe)
+        x = run.data.test.examples(torch.arange(30))
+        measured = diagnose(run, x, 0).measurements
+        gap = EncoderGap(64, 500, Mean(1.9, 0.1), learned=-0.1)
+        bad = dataclasses.replace(measured, constant=worse, encoder_gap=gap)
+        assert len(rules.worse_than_constant(run, bad)) == expected
+        far = dataclasses.replace(bad, encoder_gap=dataclasses.replace(gap, learned=-2))
+        assert len(rules.worse_than_constant(run, far)) == 1
 
 
 def test_validation_and_test_of_one_kind_agree(tmp_path: Path) -> None:

@@ -91,6 +91,26 @@ def test_copies_are_judged_against_test_examples() -> None:
     assert judge("pixels", 100, near, {"draws": near}).memorised == ""
 
 
+@pytest.mark.parametrize(("noise", "said"), [(0.01, True), (3.0, False)])
+def test_test_examples_that_nearly_are_training_examples_are_said(
+    noise: float, said: bool, tmp_path: Path
+) -> None:
+    """Equal but for noise, so that no hash is equal: 15 of 20 by the nearest distances."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 16)).astype(np.float32)
+    test = rng.normal(size=(20, 16)).astype(np.float32)
+    test[:15] = x[:15] + noise * rng.normal(size=(15, 16))
+    _, data = tb.build("vae", x[:100], valid=x[100:], test=test, latent=2, seed=0)
+    model, _ = tb.build("vae", x[:100], latent=2, seed=0)
+    run = with_data(tb.save(model, tmp_path / "run"), data.splits)
+    evaluation = tb.evaluate(run, k=2, diagnosis=False, metrics="novelty")
+    novelty = evaluation.metrics.novelty
+    assert novelty is not None
+    assert novelty.pixels.typical_copies == (0.75 if said else 0.0)
+    notes = [note for note in evaluation.notes if "near copies" in note]
+    assert [note[:26] for note in notes] == ["75% of the examples are nea"[:26]] * said
+
+
 class _Lookup(nn.Module):
     """Logits of the training row that the largest of the latents points at."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,16 +33,19 @@ from tightbound.evaluation.estimators.methods import score
 from tightbound.evaluation.statistic import Mean
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
+from tightbound.runtime.progress import Steady, phase
 
 if TYPE_CHECKING:
     from tightbound.evaluation.metrics.novelty import Novelty
 
+T = TypeVar("T")
 MOST = 1000  # examples of a split
 MOST_VALUES = 10_000_000
 SCORED_WITH = 8  # samples of the bound
 # Samples, and decoded values, of the importance-sampled log p(x) of the inference gap
 GAP_SAMPLES = 500
 GAP_VALUES = 20_000_000
+PARTS = 9  # measurements that take time, of a run with its training data
 FEWEST = 16  # examples of a validation split that is compared with the test split
 
 
@@ -157,50 +160,72 @@ def measure(
         seed: seed of all draws.
         names: the numbers of the test examples; "0" and so on if None.
     """
-    most = int(min(MOST, max(32, MOST_VALUES // run.spec.dims)))
+    most = _most(run)
     rows = spread(len(x), most)
-    x = Batch.of(x)[rows]
     names = [names[int(i)] if names else str(int(i)) for i in rows]
+    with phase("diagnosis", PARTS, " measurements") as count:
+        return _measured(run, Batch.of(x)[rows], seed, names, count)
+
+
+def _most(run: Run) -> int:
+    """How many examples of a split are measured."""
+    return int(min(MOST, max(32, MOST_VALUES // run.spec.dims)))
+
+
+def _measured(
+    run: Run, x: Batch, seed: int, names: Sequence[str], count: Steady
+) -> Measurements:
+    """The measurements of chosen test examples, each counted."""
+
+    def counted(value: T) -> T:
+        count.add(1)
+        return value
+
+    most = _most(run)
     skipped = []
     train: Batch | None = None
     try:
         train = _training_examples(run, most)
     except TightboundError as error:
         skipped.append(f"overfitting ({error})")
-    test_bound, test_rate = _bound(run, x, seed)
+    test_bound, test_rate = counted(_bound(run, x, seed))
     trained = progress(run, Mean.of(test_bound).se)
     if trained is None and not was_solved(run):
         skipped.append(
             "whether it was trained enough (there is no log of its training)"
         )
     examples = x if train is None else train
-    bound, rate = (test_bound, test_rate) if train is None else _bound(run, train, seed)
+    bound, rate = (test_bound, test_rate)
+    if train is not None:
+        bound, rate = counted(_bound(run, train, seed))
     both = x.x if train is None else torch.cat([train.x, x.x])
     both = both.flatten(1)
     constant = independent(both, examples.x.flatten(1), run.spec)
     transfer = None
     if train is not None:
         baseline = float(independent(both, x.x.flatten(1), run.spec).mean())
-        valid = _valid_bound(run, most, seed)
+        valid = counted(_valid_bound(run, most, seed))
         transfer = Transfer(Mean.of(bound), Mean.of(test_bound), baseline, rate, valid)
     few = int(min(256, max(16, MOST_VALUES // (20 * run.spec.dims))))
     columns = None if train is None else training_columns(run, train.x)
     return Measurements(
         seed=seed,
         n=len(x),
-        latents=latents(run, examples, seed),
-        calibration=calibration(run, examples[spread(len(examples), few)], seed),
+        latents=counted(latents(run, examples, seed)),
+        calibration=counted(
+            calibration(run, examples[spread(len(examples), few)], seed)
+        ),
         transfer=transfer,
         progress=trained,
         skipped=skipped,
         constant=_constant(bound, constant),
-        encoder_gap=_encoder_gap(run, examples, constant, seed),
-        training_outlier=_training_outlier(run, train),
+        encoder_gap=counted(_encoder_gap(run, examples, constant, seed)),
+        training_outlier=counted(_training_outlier(run, train)),
         row_outliers=row_outliers(run, test_bound, x, names, columns),
         unusual=unusual_settings(run),
         overlap=None if train is None else run.data.overlap,
-        codes=code_usage(run, examples),
-        table=_table_distances(run, train, x, seed),
+        codes=counted(code_usage(run, examples)),
+        table=counted(_table_distances(run, train, x, seed)),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tightbound.components.posteriors import POSTERIORS
-from tightbound.evaluation.diagnosis.latent_usage import Feature
+from tightbound.evaluation.diagnosis.latent_usage import Feature, Site
 from tightbound.evaluation.diagnosis.measurements import Measurements
 from tightbound.evaluation.diagnosis.outliers import RowOutlier, unbounded
 from tightbound.evaluation.diagnosis.progress import Progress, was_solved
@@ -56,6 +56,7 @@ SURE_OF_SHARE = 4.0  # by more than so many standard errors
 WIDE = 0.75  # or 1.7 times too large
 
 COPIES = "copies of training examples"
+WORSE = "worse than a constant"
 WORDS = {
     "outlier in the training data": (
         "row {row} of the training split has {value:g} in column {column}, whose "
@@ -132,9 +133,7 @@ FIXES = {
         "split the rows again at random, as happens where no valid= and test= are "
         "given, or evaluate on data of the training's kind"
     ),
-    "lower_rate": "set train.lr={lr:g}, a tenth, and look at the rows of lowest ELBO",
     "all_rows": "leave data.limit out, which kept {rows} rows",
-    "free_scale": "set likelihood.scale=learned, it is fixed at {value:g}",
     "other_scale": "set likelihood.scale=predicted, or another likelihood",
     "heavy_tails": "set likelihood=laplace, whose tails are heavier",
     "heavy_columns": "set likelihood.real=laplace, whose tails are heavier",
@@ -153,18 +152,12 @@ FIXES = {
         "set objective=elbo with objective.free_bits=0.1: objective {objective} "
         "lets a code empty"
     ),
-    "smaller": "set recipe.size=s: a decoder that can do less needs the code more",
     "linear": (
         "train on more data, or set network=linear, whose encoder and decoder have few "
         "weights"
     ),
     "more_data": "train on more data",
-    "finite_scalar": (
-        "set posterior=finite-scalar objective=elbo, whose entries are fixed, so that none can "
-        "fall out of use"
-    ),
     "raise_beta": "raise objective.beta, which is {beta:g}, to 1",
-    "learned_prior": "set prior=learned",
     "one_sided": "set data.fields.{column}={better}, of which the values are",
     "less_memory": (
         "train on more data, or for fewer steps than {steps}, or set a smaller recipe.size and "
@@ -174,31 +167,24 @@ FIXES = {
         "set likelihood.depends=all, so that columns depend on the categories of their row"
     ),
     "fit_prior": "fit a prior to the codes: tightbound fit-prior RUN {prior}",
-    "longer": (
-        "train for longer, which brings the codes closer to the prior; it was for {steps} "
-        "steps: {command}"
-    ),
 }
+FREE_BITS = 0.1  # nats of a feature
+MIXTURE = "gaussian-mixture"  # fitted by expectation maximisation, in about a second
 ELBOS = ("elbo", "stl")  # objectives that fit q(z|x) to p(z|x)
 WEIGHED = ("elbo", "msssim")  # objectives whose beta is the weight of the rate
-STEPS = ("more_steps", "longer")  # fixes that multiply the steps
 # Settings of the fixes that some recipes do not take.
 SETTINGS: dict[str, Tree] = {
-    "free_scale": {"likelihood.scale": "learned", "likelihood.value": ""},
     "other_scale": {"likelihood.scale": "predicted"},
     "heavy_tails": {"likelihood": "laplace"},
     "heavy_columns": {"likelihood.real": "laplace"},
     "scale_first": {"likelihood.scale": "learned", "likelihood.value": ""},
     "lower_beta": {"objective.beta": 1.0},
     "raise_beta": {"objective.beta": 1.0},
-    "free_bits": {"objective.free_bits": 0.1},
-    "elbo_free_bits": {"objective": "elbo", "objective.free_bits": 0.1},
-    "smaller": {"recipe.size": "s"},
-    "learned_prior": {"prior": "learned"},
+    "free_bits": {"objective.free_bits": FREE_BITS},
+    "elbo_free_bits": {"objective": "elbo", "objective.free_bits": FREE_BITS},
     "linear": {"network": "linear"},
     "dependence": {"likelihood.depends": "all"},
     "drop_duplicates": {"data.duplicates": "drop"},
-    "finite_scalar": {"posterior": "finite-scalar", "objective": "elbo"},
 }
 
 
@@ -253,7 +239,7 @@ def changed_recipe(recipe: Recipe, settings: Options) -> Recipe:
         part: Part = getattr(recipe, kind)
         options = {name: v for name, v in part.options.items() if name != option}
         if not option:
-            new = Part(name=value)
+            new = part if part.name == value else Part(name=value)
         elif value == "":
             new = Part(name=part.name, **options)
         else:
@@ -344,7 +330,7 @@ def test_outlier(run: Run, measured: Measurements) -> list[Verdict]:
     one of them: a bad model has bad rows too. Else none of a model that is worse than a
     constant.
     """
-    by_bound = not (len(unbounded(run)) or _is_worse(measured))
+    by_bound = not (len(unbounded(run)) or _is_worse(run, measured))
     rows = [r for r in measured.row_outliers if r.column or by_bound]
     if not rows:
         return []
@@ -409,14 +395,19 @@ def _shift(measured: Measurements) -> Mean | None:
 # ---- faults of the model
 
 
-def _is_worse(measured: Measurements) -> bool:
+def _is_worse(run: Run, measured: Measurements) -> bool:
     """Whether most training examples cost more than under a constant.
 
     The share of them is compared with one half by a sign test, which single rows
-    cannot decide.
+    cannot decide. An objective that leaves an inference gap by design is compared by
+    log p(x) as well.
     """
     c = measured.constant
     if c is None:
+        return False
+    gap = measured.encoder_gap
+    by_log_p = gap is not None and run.config.recipe.objective.name not in ELBOS
+    if by_log_p and gap is not None and gap.learned > -1:
         return False
     return c.above.mean < -1 and c.worse > 0.5 + SURE * 0.5 / math.sqrt(c.n)
 
@@ -424,18 +415,15 @@ def _is_worse(measured: Measurements) -> bool:
 def worse_than_constant(run: Run, measured: Measurements) -> list[Verdict]:
     """The bound is below that of independent dimensions, which needs no latents."""
     c = measured.constant
-    if c is None or not _is_worse(measured):
+    if c is None or not _is_worse(run, measured):
         return []
-    name = "worse than a constant"
+    name = WORSE
     values: Tree = {"bound": c.bound, "constant": c.constant}
     if measured.unusual:
         return [_back(name, values, measured.unusual)]
     p = measured.progress
-    if p is None or _still_rises(p, measured):
-        values["steps"] = run.config.train.steps if p is None else p.steps
-        return [_with_settings(run, name, "more_steps", values)]
-    lr = run.config.train.lr / 10
-    return [Verdict(name, "lower_rate", {**values, "lr": lr}, {"train.lr": lr})]
+    values["steps"] = run.config.train.steps if p is None else p.steps
+    return [_with_settings(run, name, "more_steps", values)]
 
 
 def poor_encoder(run: Run, measured: Measurements) -> list[Verdict]:
@@ -467,17 +455,17 @@ def _with_settings(run: Run, name: str, fix: str, values: Options) -> Verdict:
     """A verdict with the settings of its fix."""
     settings = dict(SETTINGS.get(fix, {}))
     latent = run.config.recipe.latent
-    if fix in STEPS and isinstance(latent, int) and was_solved(run):
+    if fix == "more_steps" and isinstance(latent, int) and was_solved(run):
         more = {"latent": latent, "more": 2 * latent}
         return Verdict(
             name, "more_features", {**values, **more}, {"recipe.latent": 2 * latent}
         )
     steps = run.config.train.steps
-    if fix in STEPS and isinstance(steps, int):
+    if fix == "more_steps" and isinstance(steps, int):
         longer = max(FEW_STEPS, 4 * steps)
         settings = {"train.steps": longer}
         values = {**values, "command": _command_for(run, longer - steps, longer)}
-    elif fix in STEPS:  # a model of tb.build, of a training loop of its own
+    elif fix == "more_steps":  # a model of tb.build, of a training loop of its own
         values = {**values, "command": "tightbound train DATA"}
     return Verdict(name, fix, values, settings)
 
@@ -551,7 +539,7 @@ def collapsed(run: Run, measured: Measurements) -> list[Verdict]:
     empty = [site for site in sites if not site.active or total <= least]
     if not empty:
         return []
-    fix = _fix_of_empty_code(run)
+    fix = _fix_of_empty_code(run, any(_is_below_free_bits(site) for site in empty))
     verdicts = []
     for site in empty:
         idle = _idle(measured, site.name)
@@ -581,8 +569,16 @@ def _idle(measured: Measurements, site: str) -> list[Feature]:
     ]
 
 
-def _fix_of_empty_code(run: Run) -> str:
-    """A lower beta, a learned scale, free bits, or a smaller decoder."""
+def _is_below_free_bits(site: Site) -> bool:
+    """Whether a site holds less than the free bits that would be named."""
+    return site.kl is not None and site.kl.mean < FREE_BITS * site.width
+
+
+def _fix_of_empty_code(run: Run, is_below: bool) -> str:
+    """A lower beta, a learned scale, free bits, or more steps.
+
+    is_below: whether an empty site holds less than the free bits that would be named.
+    """
     if _beta(run) > 1:
         return "lower_beta"
     recipe = run.config.recipe
@@ -594,9 +590,9 @@ def _fix_of_empty_code(run: Run) -> str:
     relieved = any(options.get(key) for key in ("free_bits", "warmup"))
     # The rate of discrete codes is constant, so free bits cannot change it.
     moves = posterior is not None and posterior.latent_space != "codes"
-    if moves and recipe.objective.name != "capacity" and not relieved:
+    if is_below and moves and recipe.objective.name != "capacity" and not relieved:
         fixes += ["free_bits", "elbo_free_bits"]
-    return _first(run, *fixes, "smaller", "more_steps")
+    return _first(run, *fixes, "more_steps")
 
 
 def _named(features: Sequence[Feature]) -> str:
@@ -656,8 +652,7 @@ def codebook_collapsed(run: Run, measured: Measurements) -> list[Verdict]:
         if causes:
             verdicts.append(_back("codebook collapsed", values, causes))
             continue
-        fix = _first(run, "finite_scalar", "smaller", "more_steps")
-        verdicts.append(_with_settings(run, "codebook collapsed", fix, values))
+        verdicts.append(_with_settings(run, "codebook collapsed", "more_steps", values))
     return verdicts
 
 
@@ -668,10 +663,9 @@ def prior_mismatch(run: Run, measured: Measurements) -> list[Verdict]:
     least = APART_BY_SETTING if causes else APART
     if not run.config.recipe.has_bound or not auc > least:
         return []
-    recipe = run.config.recipe
     worst = max(measured.latents.features, key=lambda feature: feature.distance)
     beta = _beta(run)
-    prior = next(iter(fittable(recipe, run.spec)), "")
+    prior = _prior_to_fit(run)
     values = {
         "auc": auc,
         "feature": worst.name,
@@ -683,14 +677,23 @@ def prior_mismatch(run: Run, measured: Measurements) -> list[Verdict]:
     }
     if causes:
         return [_back("prior mismatch", values, causes)]
-    last = "fit_prior" if prior else "longer"
-    if beta < 1:
-        fix = "raise_beta"
-    elif recipe.prior.name == "standard":
-        fix = _first(run, "learned_prior", last)
-    else:
-        fix = last
+    fix = "raise_beta"
+    if beta >= 1:
+        fix = "fit_prior" if prior else "more_steps"
     return [_with_settings(run, "prior mismatch", fix, values)]
+
+
+def _prior_to_fit(run: Run) -> str:
+    """A mixture of normals where it can be fitted, else the first prior that can.
+
+    None where the prior is such a mixture already.
+    """
+    if run.config.recipe.prior.name == MIXTURE:
+        return ""
+    priors = fittable(run.config.recipe, run.spec)
+    if MIXTURE in priors:
+        return MIXTURE
+    return next(iter(priors), "")
 
 
 def scale(run: Run, measured: Measurements) -> list[Verdict]:
@@ -701,7 +704,6 @@ def scale(run: Run, measured: Measurements) -> list[Verdict]:
     values = {
         "central50": c.central50.mean,
         "central90": c.central90.mean,
-        "value": _option(run, "likelihood", "value", 1.0),
         "width": "wide" if c.central50.mean > WIDE else "narrow",
         "steps": run.config.train.steps,
     }
@@ -709,9 +711,7 @@ def scale(run: Run, measured: Measurements) -> list[Verdict]:
     causes = _relevant(measured, "likelihood", "train", "objective")
     if causes:
         return [_back(name, values, causes)]
-    fixed = _option(run, "likelihood", "scale") == "fixed"
-    fixes = ["free_scale"] if fixed else ["other_scale", "heavy_tails", "heavy_columns"]
-    fix = _first(run, *fixes, "more_steps")
+    fix = _first(run, "other_scale", "heavy_tails", "heavy_columns", "more_steps")
     return [_with_settings(run, name, fix, values)]
 
 
@@ -855,15 +855,16 @@ FIRST = (
     "outlier in the test data",
     "rows in two splits",
     "shift between the splits",
-    "worse than a constant",
+    WORSE,
 )
 
 
 def verdicts(run: Run, measured: Measurements) -> list[Verdict]:
-    """All verdicts: faults of the data, a model worse than a constant, and the rest.
+    """All verdicts: a model worse than a constant, faults of the data, and the rest.
 
-    Of the rest, those that a setting far from the recipe's explains come first. Such a
-    setting that no verdict names is a verdict of its own.
+    Where no setting is far from the recipe's, a fault of the data may be why a model is
+    worse than a constant, and comes before it. Of the rest, those that such a setting
+    explains come first. A setting that no verdict names is a verdict of its own.
     """
     of_rules = [verdict for rule in RULES for verdict in rule(run, measured)]
     named = {key for verdict in of_rules for key in verdict.settings}
@@ -872,8 +873,11 @@ def verdicts(run: Run, measured: Measurements) -> list[Verdict]:
         of_rules.append(_back("unusual setting", {}, left))
 
     def order(verdict: Verdict) -> int:
-        if verdict.name in FIRST:
+        by_setting = bool(verdict.values.get("unusual"))
+        if verdict.name == WORSE and by_setting:
             return 0
-        return 1 if verdict.values.get("unusual") else 2
+        if verdict.name in FIRST:
+            return 1
+        return 2 if by_setting else 3
 
     return sorted(of_rules, key=order)

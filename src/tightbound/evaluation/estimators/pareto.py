@@ -18,6 +18,7 @@ HEAVY = 0.7  # Pareto k above which a mean of weights has no reliable error
 CAUTION = (
     1.5  # standard errors of k by which a tail is taken to be heavier than its fit
 )
+WIDER = 1.95  # the same for the variance; of tails at HEAVY 89 % of intervals cover
 EVEN = 0.01  # weights whose largest is within this share of their mean have no tail
 
 
@@ -83,14 +84,14 @@ def standard_error(sums: WeightSums) -> Tensor:
     The delta method, sqrt(var w / K) / mean w, with the larger of two variances: that of
     the weights, and that of the weights with the M largest replaced by quantiles of the
     generalised Pareto distribution fitted to them, as in PSIS (Vehtari et al. 2024), but not
-    cut off at the largest weight and with a shape `CAUTION` standard errors above the fit,
+    cut off at the largest weight and with a shape `WIDER` standard errors above the fit,
     since a tail that was not seen yet makes the mean, its error and the fit too small.
 
     Returns:
-        Not a number where there is no such error: that upper limit of Pareto k is above 0.7
-        (so it is where k itself is), or there are fewer than 25 weights, of which no tail
-        can be fitted. There the log of the mean weight is a lower bound in expectation and
-        nothing more.
+        Not a number where there is no such error: Pareto k and `CAUTION` of its standard
+        errors are above 0.7 (so they are where k itself is), or there are fewer than 25
+        weights, of which no tail can be fitted. There the log of the mean weight is a
+        lower bound in expectation and nothing more.
     """
     scale = sums.top.max(0).values
     mean = (sums.log_sum - scale).exp() / sums.k
@@ -122,7 +123,8 @@ def _with_smoothed_tail(
     fits = [_fit(part) for part in (tail - threshold).split(AT_ONCE, 1)]
     shape = torch.cat([fit[0] for fit in fits])
     scale = torch.cat([fit[1] for fit in fits])
-    heavier = shape + CAUTION * (1 + shape) / math.sqrt(m)
+    error = (1 + shape) / math.sqrt(m)
+    heavier = shape + WIDER * error
     median = scale * torch.expm1(shape * math.log(2)) / shape
     scale = median * heavier / torch.expm1(heavier * math.log(2))
     beyond = (
@@ -132,7 +134,7 @@ def _with_smoothed_tail(
     smoothed = threshold + quantiles
     first = mean + (smoothed - tail).sum(0) / k
     second = square + (smoothed.square() - tail.square()).sum(0) / k
-    return heavier, (second - first.square()).clamp(min=0)
+    return shape + CAUTION * error, (second - first.square()).clamp(min=0)
 
 
 def _fit(x: Tensor) -> tuple[Tensor, Tensor]:

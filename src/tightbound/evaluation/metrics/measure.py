@@ -161,7 +161,9 @@ def measure(source: Source) -> Metrics:
         else:
             possible.append(name)
     results = {}
-    for name in possible:
-        with phase(f"metrics: {name}"):
-            results[name] = METRICS[name][1](source)
+    with phase("metrics", len(possible), " metrics") as count:
+        for name in possible:
+            with phase(f"metrics: {name}"):
+                results[name] = METRICS[name][1](source)
+            count.add(1)
     return Metrics(results, skipped)

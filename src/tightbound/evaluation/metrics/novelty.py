@@ -20,6 +20,7 @@ from tightbound.evaluation.metrics.example_sets import (
 from tightbound.evaluation.metrics.sample_distances import squared_distances
 from tightbound.evaluation.metrics.spaces import PixelScale
 from tightbound.evaluation.summary import Table
+from tightbound.runtime.progress import Steady
 from tightbound.runtime.reading import Tree
 
 QUERIES = 500  # examples of each set, at most
@@ -104,6 +105,11 @@ class SpaceNovelty:
             if s.copies - self.typical_copies > max(MORE, SURE * s.copies_se)
         }
         return max(beyond, key=lambda name: beyond[name]) if beyond else ""
+
+    @property
+    def has_near_copies(self) -> bool:
+        """Whether more test examples are copies than rows by chance are."""
+        return self.typical_copies > MORE
 
     def to_json(self) -> Tree:
         """Distances rounded to five digits, for pictures, and the scores."""
@@ -208,8 +214,10 @@ def _search(
         return features(split.examples(rows[torch.from_numpy(places)]))
 
     search = Search(np.concatenate(list(queries.values())))
+    progress = Steady("metrics: nearest training examples", len(rows), " examples")
     for part in rows.split(max(1, min(4096, AT_ONCE // split.spec.dims))):
         search.add(features(split.examples(part)))
+        progress.add(len(part))
     nearest = search.nearest(look_up)
     ends = np.cumsum([len(x) for x in queries.values()])[:-1]
     firsts = np.split(nearest.first, ends)

@@ -34,6 +34,7 @@ from tightbound.report.figures.display_scale import Array, Floats
 from tightbound.report.figures.image_grid import columns
 from tightbound.report.figures.plots import subscript
 from tightbound.runs.run import Run
+from tightbound.runtime.progress import Steady, phase
 from tightbound.runtime.reading import Options, Tree
 
 ROWS_OF_SAMPLES = 3
@@ -165,15 +166,21 @@ def gather(
     for i, (run, name) in enumerate(zip(runs, names, strict=True)):
         inputs = RunInput(run, evaluations[i], name, i)
         groups.setdefault(fingerprint(run.data), []).append(inputs)
-    return [_group(inputs) for inputs in groups.values()]
+    parts = 2 * len(runs) + len(groups)
+    with phase("report: examples of the model", parts, " parts") as count:
+        return [_group(inputs, count) for inputs in groups.values()]
 
 
-def _group(inputs: Sequence[RunInput]) -> Group:
+def _group(inputs: Sequence[RunInput], count: Steady) -> Group:
     data = data_sample(inputs[0].run.data)
     tests = data.test_unit[:MOST_TYPICAL]
-    samples = [new_samples(each.run, data) for each in inputs]
+    samples = []
+    for each in inputs:
+        samples.append(new_samples(each.run, data))
+        count.add(1)
     queries = np.concatenate([tests, *samples])
     neighbours = nearest(data.dataset.train, data.scale, queries)
+    count.add(1)
     typical = neighbours.distance[: len(tests)]
     example = int(np.argsort(typical)[(len(typical) - 1) // 2])
     partner = data.partner(example)
@@ -189,6 +196,7 @@ def _group(inputs: Sequence[RunInput]) -> Group:
         )
         work = _Work(each, data, example, partner)
         results.append(work.result(x, nearest_to_x, baselines is not None))
+        count.add(1)
         start += len(x)
     return Group(
         data, results, example, partner, typical, neighbours.searched, baselines
