@@ -1,7 +1,9 @@
 # make demo, make test, make quick, make check: each makes .venv by itself, and again when what it is made from has changed.
 # make web: the page of `tightbound explore`, from web/ by node, which the environment has.
+# make installed-page: that page from the wheel, in an empty environment without node.
 # make docs: the documentation site. make stranger: the wheel in an empty environment. make coverage: branches that the
-# short tests run, with floors. make nightly: these three, the blocks of the site, the long tests of the diagnosis, and make faults.
+# short tests run, with floors. make nightly: these four, the blocks of the site, the long tests of the diagnosis, every recipe on
+# the page, and make faults.
 # make faults: hundreds of damaged and hostile files and killed trainings. make test-busy: make test beside two busy processes.
 # make test-strict: make test with a home that cannot be written and every warning an error.
 # make matrix: every recipe on three sets, and a long training at three learning rates; goes on where it was stopped.
@@ -18,7 +20,7 @@ MATRIX_ARGS ?=
 ROW ?= list
 REPRODUCE_ARGS ?=
 
-.PHONY: demo test quick web page faults test-busy test-strict lowest check format clean matrix bench reproduce ablation speedrun bench-env docs stranger coverage nightly
+.PHONY: demo test quick web page installed-page faults test-busy test-strict lowest check format clean matrix bench reproduce ablation speedrun bench-env docs stranger coverage nightly
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.made
@@ -68,6 +70,9 @@ $(VENV)/.docs: $(VENV)/.made
 stranger: $(VENV)/.made
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/strangers_path.py
 
+installed-page: $(VENV)/.made
+	$(BIN)/python scripts/installed_page.py
+
 # Lines and branches of rooms, as their own short tests run them. Each floor is just below what was measured (73.8, 69.8 and
 # 72.6 %); another room: make coverage FLOORS="compression=0"
 FLOORS ?= core=73 distributions=69 runtime=72
@@ -77,11 +82,12 @@ coverage: $(VENV)/.made
 	    --cov-report=term:skip-covered --cov-fail-under=$${pair#*=} tests/$${pair%=*} || exit 1; \
 	done
 
-# What is too long for each change: the site, every block of its pages, the stranger's path, the damaged files and killed trainings,
-# and the remedies of the diagnosis, each applied to models that are broken on purpose.
-nightly: docs stranger coverage faults
+# What is too long for each change: the site, every block of its pages, the stranger's path, the page of the wheel and of every
+# recipe, the damaged files and killed trainings, and the remedies of the diagnosis, each applied to models broken on purpose.
+nightly: docs stranger coverage faults installed-page
 	OMP_NUM_THREADS=1 TIGHTBOUND_LONG=1 $(BIN)/python -m pytest -q tests/project/test_site.py tests/end_to_end/test_examples.py tests/evaluation/diagnosis \
 	  tests/faults/test_run_folders.py
+	OMP_NUM_THREADS=1 TIGHTBOUND_LONG=1 $(BIN)/python -m pytest -q tests/exploring --deselect tests/exploring/test_installed_page.py
 
 check: $(VENV)/.made
 	$(BIN)/ruff check .

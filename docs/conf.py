@@ -31,6 +31,7 @@ extensions = [
     "reference_pages",
     "theory_pictures",
     "repository_links",
+    "page_language",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_ext", "images/recipes/README*"]

@@ -35,7 +35,11 @@ from tightbound.data.source import is_sparse
 from tightbound.data.tables.frames import check_names, table_of
 from tightbound.distributions.random import seed_for
 from tightbound.evaluation import score
-from tightbound.evaluation.conformal import benjamini_hochberg, conformal_p_values
+from tightbound.evaluation.conformal import (
+    benjamini_hochberg,
+    check_level,
+    conformal_p_values,
+)
 from tightbound.evaluation.outlier_scores import SCORES, Scorer, scorer
 from tightbound.models.recipes import Recipe
 from tightbound.runs.inputs import read_batch
@@ -521,6 +525,7 @@ class VAEOutlierDetector(OutlierMixin, _OfRows):
         Returns:
             Booleans (n_samples,).
         """
+        check_level(level)
         return benjamini_hochberg(self.p_values(X), level)
 
 

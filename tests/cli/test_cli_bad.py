@@ -88,6 +88,8 @@ def pictures(folder: Path, n: int = 12) -> Path:
         ("train digits --budget -5s", "--budget=VALUE"),
         ("train digits --budget=-5s", "write one above 0"),
         ("encode a b", "--out"),
+        ("evaluate a b.csv", "does not take 'b.csv'"),
+        ("recipes x y", "does not take 'x', 'y'"),
         ("train digits --recipe vea", "did you mean 'vae'"),
         ("train digits --set lattent=3", "did you mean 'latent'"),
         ("train digits --set latent=many", "latent"),

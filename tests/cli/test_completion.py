@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tightbound.cli import main
+
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion_is_installed_and_names_the_commands(
@@ -26,3 +28,15 @@ def test_completion_is_installed_and_names_the_commands(
     assert written
     text = written[0].read_text(encoding="utf-8")
     assert "fit-prior" in text and "--recipe" in text
+
+
+def test_a_script_does_not_replace_a_file_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "notes.bash"
+    kept.write_text("mine")
+    words = ["--install-completion", "--shell", "bash", "--out", str(kept)]
+    assert main(words) == 2
+    assert "--overwrite" in capsys.readouterr().err and kept.read_text() == "mine"
+    assert main([*words, "--overwrite"]) == 0
+    assert "fit-prior" in kept.read_text()

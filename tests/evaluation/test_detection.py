@@ -139,3 +139,40 @@ def test_detect_writes_a_row_for_each_example(
     assert list(frame.columns) == ["row", "score", "p_value", "outlier"]
     assert len(frame) == 180 and frame["p_value"].between(1 / 181, 1).all()
     assert "against 180 held-out examples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("-k", "0"), "k = 0"),
+        (("-k", "0", "--method", "mahalanobis"), "k = 0"),
+        (("--seed", "-1"), "seed = -1"),
+        (("--level", "2"), "level = 2.0"),
+        (("--level", "nan"), "level = nan"),
+    ],
+)
+def test_detect_refuses_a_number_before_it_scores(
+    run: tb.Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    from tightbound.cli import main
+    from tightbound.evaluation import detection
+
+    monkeypatch.delattr(detection, "_scores")
+    out = tmp_path / "f.csv"
+    status = main(["detect", str(run.folder), "digits", "--out", str(out), *words])
+    assert status == 2 and not out.exists()
+    assert f"tightbound: error: {says} cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, "5"])
+def test_numbers_of_samples_that_are_none(run: tb.Run, k: object) -> None:
+    x = run.data.test.examples(2)
+    with pytest.raises(tb.TightboundError, match=r"k = .*whole number from 1"):
+        tb.score(run, x, k, seed=0)
+    with pytest.raises(tb.TightboundError, match=r"k = .*whole number from 1"):
+        tb.log_px(run.model, x, "importance", k=k)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +54,27 @@ def page_without_networks(
     about = {"graphs": {}, "points": {"n": 3}}
     manifest: dict[str, Any] = {"title": "t", "language": "en", "runs": [about]}
     return PageData(manifest, {}), [PageRun("main", runs[0], Networks())]
+
+
+@contextmanager
+def served(page: PageData, runs: Sequence[PageRun], assets: Assets) -> Iterator[str]:
+    """The address of a page that another thread serves on this machine."""
+    import uvicorn
+
+    from tightbound.exploring.server import Served, access_of, application, listen
+
+    with listen("127.0.0.1", 0) as listening:
+        access = access_of("127.0.0.1", listening)
+        app = application(Served(page, runs, assets), access)
+        config = uvicorn.Config(app, log_level="critical", lifespan="off")
+        server = uvicorn.Server(config)
+        serving = threading.Thread(
+            target=lambda: asyncio.run(server.serve([listening])), daemon=True
+        )
+        serving.start()
+        yield access.url
+        server.should_exit = True
+        serving.join(20)
 
 
 def stand_in_assets(folder: Path) -> Assets:

@@ -144,9 +144,12 @@ def test_weights_that_float16_changes_too_much_stay(run: Run) -> None:
     from tightbound.exploring.graphs import MeanGraph, PageGraph
 
     graph = PageGraph("decoder", MeanGraph(run.model), [], [], b"exact")
-    assert _kept(graph, b"half", 2 / 255) is graph
-    assert _kept(graph, b"half", float("nan")) is graph
-    assert _kept(graph, b"half", 1 / 256).content == b"half"
+    exact, scale = np.zeros((3, 4)), np.full(4, 2.0)
+    assert _kept(graph, b"half", exact + 4 / 255, exact, scale) is graph
+    assert _kept(graph, b"half", exact + np.nan, exact, scale) is graph
+    half = _kept(graph, b"half", exact + 2 / 256, exact, scale)
+    assert (half.content, half.measured) == (b"half", 3)
+    assert half.error == pytest.approx(1 / 256)
 
 
 def test_a_file_is_replaced_only_when_asked(

@@ -251,6 +251,45 @@ def test_draws_of_q_need_fewer_draws_than_those_of_the_prior(theory: Theory) -> 
     assert theory.figure("carriers-q") > theory.figure("carriers-prior")
 
 
+def test_with_reduced_motion_the_integral_is_whole_at_once(theory: Theory) -> None:
+    """Nothing sweeps, and no button makes it sweep."""
+    theory.open("marginalisation")
+    stage = theory.page.locator(".stage-scene")
+    slider = stage.locator("input[type=range]")
+    assert slider.input_value() == slider.get_attribute("max")
+    assert stage.get_by_role("button").count() == 0
+    before = theory.figure("so-far")
+    theory.page.wait_for_timeout(100)
+    assert theory.figure("so-far") == before
+
+
+def test_a_sentence_says_that_small_runs_play_the_parts_of_this_one(
+    theory: Theory,
+) -> None:
+    """It is there where the run is not itself in the scenes, with what differs."""
+    page = theory.page
+    theory.open("features")
+    assert page.locator(".small-runs").count() == 0
+    roles = "['theoryVae', 'theoryAe'].map((name) => window.tightbound.page[name].model.run)"
+    page.evaluate(
+        f"() => {{ const [vae, ae] = {roles};"
+        "const before = [window.tightbound.page.main, vae.role, ae.role, vae.export.recipe];"
+        "window.restore = () => { [window.tightbound.page.main, vae.role, ae.role,"
+        " vae.export.recipe] = before; };"
+        "[vae.role, ae.role] = ['scene-vae', 'scene-ae'];"
+        "vae.export.recipe = { name: 'vae', likelihood: { name: 'discretized-logistic' } };"
+        "window.tightbound.page.main = { model: { run: { ...vae, export: { ...vae.export,"
+        " recipe: { name: 'vae', likelihood: { name: 'logistic-mixture' } } } } } }; }"
+    )
+    page.click("#tab-run")
+    page.click("#tab-theory")
+    theory.settle()
+    text = page.inner_text(".small-runs")
+    page.evaluate("window.restore()")
+    assert "a small VAE and a small autoencoder with two features" in text
+    assert "p(x|z) is discretized-logistic in place of logistic-mixture" in text
+
+
 def test_no_request_leaves_the_page(theory: Theory) -> None:
     assert [url for url in theory.requests if url.startswith("http")] == []
     assert theory.errors == []

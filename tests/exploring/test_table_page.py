@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from exploring.pages import small_run
+from exploring.pages import served, small_run
 from support.extras import skip_without
 
 from tightbound.components.likelihoods.product import Chain
@@ -23,7 +21,6 @@ from tightbound.exploring.assets import Assets
 from tightbound.exploring.graphs import networks_of
 from tightbound.exploring.page_data import build
 from tightbound.exploring.run_data import Limits, PageRun
-from tightbound.exploring.server import Served, access_of, application, listen
 from tightbound.runs.run import Run
 from tightbound.runtime.errors import TightboundError
 
@@ -90,8 +87,6 @@ def shown(
     tmp_path_factory: pytest.TempPathFactory, browser: Browser
 ) -> Iterator[Shown]:
     """The page, whose networks are on the server: making ONNX graphs of them takes a minute."""
-    import uvicorn
-
     try:
         assets = Assets()
     except TightboundError as error:
@@ -102,23 +97,13 @@ def shown(
     page_runs = [PageRun("main", run, networks_of(run.model, most=0))]
     data = build(page_runs, Limits(POINTS, POINTS), mode="served")
     errors: list[str] = []
-    with listen("127.0.0.1", 0) as listening:
-        access = access_of("127.0.0.1", listening)
-        app = application(Served(data, page_runs, assets), access)
-        config = uvicorn.Config(app, log_level="critical", lifespan="off")
-        server = uvicorn.Server(config)
-        serving = threading.Thread(
-            target=lambda: asyncio.run(server.serve([listening])), daemon=True
-        )
-        serving.start()
+    with served(data, page_runs, assets) as address:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(access.url)
+        page.goto(address)
         page.wait_for_selector("main[aria-busy=false]")
         yield Shown(page, run, errors)
         page.close()
-        server.should_exit = True
-        serving.join(20)
 
 
 def latents(run: Run, row: int) -> torch.Tensor:

@@ -179,6 +179,19 @@ def test_a_request_for_the_page_becomes_a_frame_with_a_title(
     assert frame in shown and shown.startswith("above") and shown.endswith("below")
 
 
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [("notes.ko", "ko"), ("guide/overview.ko", "ko"), ("notes", "en")],
+)
+def test_korean_pages_say_their_language(
+    theory: ModuleType, name: str, language: str
+) -> None:
+    extension = importlib.import_module("page_language")
+    context: dict[str, object] = {"language": "en"}
+    extension.name_language(None, name, "page.html", context, None)
+    assert context["language"] == language
+
+
 @needs_long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)

@@ -2,7 +2,8 @@
 import "./style.css";
 import { Model } from "./compute/model";
 import { awaitGraphs } from "./compute/networks_later";
-import { blocksOfPage, KeptBlocks } from "./data/blocks";
+import { hasWebAssembly } from "./compute/ort_decoder";
+import { blocksOfPage, FileBlocks, KeptBlocks } from "./data/blocks";
 import { readManifest } from "./data/manifest";
 import type { Manifest, Run } from "./data/manifest";
 import { language, t } from "./texts/texts";
@@ -31,6 +32,13 @@ async function openPage(manifest: Manifest, blocks: KeptBlocks): Promise<PageCon
   return new PageContext(main, second, await scene(vae), await scene(ae));
 }
 
+/** Without WebAssembly the server computes what the page would. */
+function computeOnServer(runs: readonly Run[]): void {
+  for (const graph of runs.flatMap((run) => Object.values(run.graphs))) {
+    Object.assign(graph, { where: "server", block: null, waits: false, reason: t("no.wasm.served") });
+  }
+}
+
 async function start(): Promise<void> {
   const root = document.getElementById("page")!;
   startTheme();
@@ -39,7 +47,10 @@ async function start(): Promise<void> {
     const manifest = readManifest(await source.manifest());
     language.set(manifest.language);
     root.replaceChildren(h("p", { class: "loading" }, t("loading")));
-    if (typeof WebAssembly === "undefined") throw new Error(t("no.wasm"));
+    if (!hasWebAssembly()) {
+      if (source instanceof FileBlocks) throw new Error(t("no.wasm"));
+      computeOnServer(manifest.runs);
+    }
     const page = await openPage(manifest, new KeptBlocks(source));
     showPage(root, manifest, page);
     for (const run of page.shown) run.state.refresh();

@@ -1,5 +1,6 @@
 // Units, paths, planes, texts and arrays.
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import { Pauses } from "../src/compute/pauses";
 import { decodeFloats, fromHalf } from "../src/data/arrays";
 import { Examples } from "../src/data/points";
 import { Units } from "../src/data/units";
@@ -145,5 +146,23 @@ describe("texts", () => {
     const names = (text: string) => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name).sort();
     expect(en.length > 0 && ko.length > 0).toBe(true);
     expect(names(ko)).toEqual(names(en));
+  });
+});
+
+describe("pauses of long work", () => {
+  it("are due after some milliseconds since the last one, and let other work go on", async () => {
+    let now = 100;
+    const clock = vi.spyOn(performance, "now").mockImplementation(() => now);
+    const pauses = new Pauses();
+    now += 5;
+    expect(pauses.isDue).toBe(false);
+    now += 20;
+    expect(pauses.isDue).toBe(true);
+    let isDone = false;
+    setTimeout(() => (isDone = true));
+    await pauses.pause();
+    expect(isDone).toBe(true);
+    expect(pauses.isDue).toBe(false);
+    clock.mockRestore();
   });
 });

@@ -11,6 +11,8 @@ import {
   threeTerms,
 } from "../src/scenes/bayes";
 import type { Evaluate } from "../src/scenes/bayes";
+import type { Model } from "../src/compute/model";
+import { batchOf } from "../src/scenes/example";
 import { Normal2 } from "../src/scenes/normal2";
 import { minimise } from "../src/scenes/simplex";
 import { HALF_LOG_TAU } from "../src/distributions/special";
@@ -135,6 +137,14 @@ it("finds the posterior as the best normal", async () => {
   );
   expect(Math.abs(-best.value - logPx)).toBeLessThan(2e-3);
   expect(Math.abs(best.at[0] - posterior.x)).toBeLessThan(0.03);
+});
+
+it.each([
+  [128, 1024], // an MLP over 8 x 8 pixels: as many rows as ever
+  [409_600, 9], // ten colour components over 64 x 64 pixels
+  [20_000_000, 1],
+])("decodes rows of %i numbers %i at once", (parameterCount, rows) => {
+  expect(batchOf({ parameterCount } as Model)).toBe(rows);
 });
 
 it("takes running means of weights in the log", () => {

@@ -12,6 +12,7 @@ from cyclopts.exceptions import (
     MissingArgumentError,
     UnknownCommandError,
     UnknownOptionError,
+    UnusedCliTokensError,
 )
 
 from tightbound.cli import streams
@@ -19,6 +20,7 @@ from tightbound.cli.app import Stopped, app, build_app
 from tightbound.runtime.errors import (
     TightboundError,
     cut,
+    listed,
     machine_reason,
     nearest,
     os_reason,
@@ -202,6 +204,9 @@ def _usage(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError):
         return _unknown_option(error, command)
     advice = f"{command} --help shows what it takes"
+    if isinstance(error, UnusedCliTokensError):
+        words = listed([repr(word) for word in error.unused_tokens or ()])
+        return f"{command} does not take {words}: {advice}"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name = error.argument.name
         if name.startswith("--"):

@@ -177,8 +177,13 @@ def install_completion(
         Path | None,
         Parameter(help="the file of the script; where the shell looks unless given"),
     ] = None,
+    overwrite: Annotated[bool, Parameter(help="replace the file of --out")] = False,
 ) -> None:
     """Install completion of commands and options for bash, zsh or fish."""
+    if out is not None and out.exists() and not overwrite:
+        raise TightboundError(
+            f"{out} is there already: add --overwrite to replace it, or choose another --out"
+        )
     try:
         path = app.install_completion(shell=shell, output=out, add_to_startup=not out)
     except (RuntimeError, ValueError) as error:

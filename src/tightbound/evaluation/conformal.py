@@ -45,6 +45,18 @@ def conformal_p_values(calibration: Array, scores: Array, seed: int) -> Array:
     return (1 + below + before) / (n + 1)
 
 
+def check_level(level: float) -> None:
+    """Refuse a false discovery rate that is none.
+
+    Raises:
+        TightboundError: It is not above 0 and below 1.
+    """
+    if not 0 < level < 1:
+        raise TightboundError(
+            f"level = {level} cannot be used: give a false discovery rate above 0 and below 1"
+        )
+
+
 def benjamini_hochberg(p_values: Array, level: float) -> Array:
     """The hypotheses that Benjamini and Hochberg's procedure rejects.
 
@@ -63,10 +75,7 @@ def benjamini_hochberg(p_values: Array, level: float) -> Array:
     Raises:
         TightboundError: The level is out of range.
     """
-    if not 0 < level < 1:
-        raise TightboundError(
-            f"level = {level} cannot be used: give a false discovery rate above 0 and below 1"
-        )
+    check_level(level)
     p_values = np.asarray(p_values, dtype=np.float64)
     m = len(p_values)
     ordered = np.sort(p_values)

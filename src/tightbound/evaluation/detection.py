@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import torch
 
 from tightbound import data as data_room
+from tightbound.config import MOST_SAMPLES
 from tightbound.core.batch import Batch
 from tightbound.data import Split
 from tightbound.distributions.random import seed_for
 from tightbound.evaluation.conformal import (
     Array,
     benjamini_hochberg,
+    check_level,
     conformal_p_values,
 )
 from tightbound.evaluation.outlier_scores import SCORES, Scorer, no_density, scorer
 from tightbound.runs.run import Run
-from tightbound.runtime.errors import TightboundError, lookup
+from tightbound.runtime.errors import TightboundError, lookup, whole_number
 
 MOST_TRAINING = 10_000  # training examples whose codes are looked at
 
@@ -61,10 +63,14 @@ def detect(
         calibration: Data of inliers to compare with; the run's test split where None.
 
     Raises:
-        TightboundError: There are no held-out data, or the model has no such score.
+        TightboundError: There are no held-out data, the model has no such score, or a number is
+            out of range.
     """
+    lookup(SCORES, method, "method")
+    whole_number("k", k, 1, MOST_SAMPLES)
+    whole_number("seed", seed, 0)
+    check_level(level)
     held_out = _held_out(run, calibration)
-    lookup(SCORES, method, "score")
     judge = Scorer(run, method, k)
     if method == "mahalanobis":
         judge = scorer(run, method, k, _training(run))

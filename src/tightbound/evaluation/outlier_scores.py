@@ -118,5 +118,5 @@ def no_density(run: Run, name: str) -> TightboundError:
     """The error of a score that needs a density, of a model without one."""
     return TightboundError(
         f"recipe {run.config.recipe.name!r} has no density, so no score {name!r}: take "
-        "score mahalanobis"
+        "method mahalanobis"
     )

@@ -27,6 +27,10 @@ STEPS = 800
 LARGE = 4096  # dimensions of x, above which there are fewer steps
 STEPS_OF_LARGE = 200
 RATE = 2e-3
+MIXTURE = "logistic-mixture"
+LARGEST_MIXTURE = (
+    512  # dimensions of x, above which integrals over z take minutes in a page
+)
 ROLES = {"scene-vae": "vae", "scene-ae": "ae"}
 CPU = torch.device("cpu")
 
@@ -35,11 +39,15 @@ def scene_role(run: Run) -> str | None:
     """The role of a run in the scenes on theory, where it can play one itself.
 
     "scene-vae" is a VAE with two real features, a normal q and p(z) = N(0, I); "scene-ae" an
-    autoencoder with two. Neither has a condition or missing values.
+    autoencoder with two. Neither has a condition or missing values, nor a mixture of logistics
+    over more than `LARGEST_MIXTURE` dimensions, whose integrals take too long.
     """
     if sum(run.model.site_widths.values()) != FEATURES or len(run.model.sites) != 1:
         return None
     if run.spec.condition is not None or run.spec.missing:
+        return None
+    is_mixture = run.config.recipe.likelihood.name == MIXTURE
+    if is_mixture and run.spec.dims > LARGEST_MIXTURE:
         return None
     posterior = run.config.recipe.posterior.name
     if posterior == "delta":
@@ -154,7 +162,7 @@ def _recipe(run: Run, role: str) -> Recipe:
     """A small VAE or autoencoder with p(z) = N(0, I) and the likelihood of the run."""
     theirs = run.config.recipe
     likelihood = theirs.likelihood
-    if likelihood.name == "logistic-mixture":  # of many outputs for each pixel
+    if likelihood.name == MIXTURE:  # of many outputs for each pixel
         likelihood = part("discretized-logistic")
     updates = {
         "likelihood": likelihood,

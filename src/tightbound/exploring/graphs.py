@@ -45,6 +45,7 @@ class PageGraph:
         reason: Why the server computes it.
         error: Of weights in float16, the largest difference of a pixel, of the range of the
             data; None for float32.
+        measured: On how many examples that was measured.
         waits: Whether the file is made later, by another process.
     """
 
@@ -55,6 +56,7 @@ class PageGraph:
     content: bytes | None = None
     reason: str = ""
     error: float | None = None
+    measured: int | None = None
     waits: bool = False
 
 
@@ -140,9 +142,9 @@ def networks_of(
         plan = plan_of(model)
     except TightboundError as error:
         return Networks(_server_graphs(model, str(error)), reason=str(error))
+    plan = replace(plan, graphs=[without_slow_mean(graph) for graph in plan.graphs])
     posterior = posterior_plan(model)
-    exported = [*plan.graphs, *([posterior] if posterior else [])]
-    planned_graphs = [without_slow_mean(planned) for planned in exported]
+    planned_graphs = [*plan.graphs, *([posterior] if posterior else [])]
     graphs = {}
     with (
         phase("page: networks", len(planned_graphs), " graphs") as count,

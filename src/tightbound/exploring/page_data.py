@@ -17,7 +17,7 @@ from tightbound.runtime.atomic_files import make_folder, write_atomic
 from tightbound.runtime.errors import TightboundError
 
 #: The form of the manifest; raised with each change that a page must know.
-FORMAT = 1
+FORMAT = 2
 
 
 def build(

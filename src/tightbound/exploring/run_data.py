@@ -166,6 +166,7 @@ def graph_entry(graph: PageGraph, blocks: Blocks, role: str) -> Json:
         "where": "page" if block else "server",
         "float16": graph.error is not None,
         "error": graph.error,
+        "measured": graph.measured,
         "bytes": size,
         "reason": graph.reason,
         "waits": graph.waits,

@@ -13,6 +13,7 @@ import { Random } from "../distributions/random";
 import { HttpDecoder } from "./http_decoder";
 import type { Decoder, Tensors } from "./network";
 import { OrtDecoder, prepare } from "./ort_decoder";
+import { Pauses } from "./pauses";
 
 /** The condition of a conditional model: a class number in one place, or raw numbers. */
 export type Condition = Float64Array | null;
@@ -167,8 +168,15 @@ export class Model {
   async decode(z: ArrayLike<number>, n: number, condition: Condition): Promise<Tensors> {
     const outputs = await this.network("decoder").run(this.inputs("decoder", { z }, n, condition));
     if (this.decoderHasMean) return outputs;
-    const data = this.meansOf(outputs, n);
+    const data = await this.meansOf(outputs, n);
     return { mean: { data, shape: [n, this.units.rawSize] }, ...outputs };
+  }
+
+  /** How many numbers of one row of z the network gives that has the parameters of p(x|z). */
+  get parameterCount(): number {
+    const { graph } = this.network(this.dependsOnCategories ? "likelihood" : "decoder");
+    const sizes = graph.outputs.map(({ shape }) => shape.slice(1).reduce<number>((n, length) => n * Number(length), 1));
+    return sizes.reduce((sum, size) => sum + size, 0);
   }
 
   /** Whether E[x|z] is an output of the decoder; a mixture's is computed from its parameters. */
@@ -176,11 +184,13 @@ export class Model {
     return this.network("decoder").graph.outputs.some((port) => port.name === "mean");
   }
 
-  /** E[x|z] in raw units from the parameters of p(x|z). */
-  private meansOf(outputs: Tensors, n: number): Float32Array {
+  /** E[x|z] in raw units from the parameters of p(x|z); the page answers between the rows. */
+  private async meansOf(outputs: Tensors, n: number): Promise<Float32Array> {
     const size = this.units.rawSize;
     const all = new Float32Array(n * size);
+    const pauses = new Pauses();
     for (let row = 0; row < n; row++) {
+      if (row > 0 && pauses.isDue) await pauses.pause();
       const mean = this.likelihood(outputs, row)?.mean?.();
       if (mean === undefined) throw new Error(`p(x|z) of ${this.run.name} has no mean here`);
       all.set(this.units.toRaw(mean), row * size);

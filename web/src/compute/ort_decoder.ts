@@ -4,6 +4,10 @@ import type { Numbers, Tensor } from "../data/arrays";
 import type { Decoder, Tensors } from "./network";
 import { Turns } from "./network";
 
+export function hasWebAssembly(): boolean {
+  return typeof WebAssembly !== "undefined";
+}
+
 let ready: Promise<void> | null = null;
 
 /** Give onnxruntime its WebAssembly as bytes, so that it fetches nothing. */

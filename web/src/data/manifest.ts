@@ -25,6 +25,8 @@ export interface Graph {
   where: "page" | "server";
   float16: boolean;
   error?: number | null;
+  /** On how many examples the error was measured. */
+  measured?: number | null;
   bytes: number;
   reason?: string;
   /** Whether its ONNX graph is being made, so that the server computes it until then. */
@@ -182,7 +184,7 @@ export interface Manifest {
   sentences?: Sentence[];
 }
 
-export const FORMAT = 1;
+export const FORMAT = 2;
 
 /** Parse the manifest and refuse a format that this page does not read. */
 export function readManifest(text: string): Manifest {

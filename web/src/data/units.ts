@@ -99,7 +99,7 @@ export class Units {
         start += 1;
         return x[start - 1] + (this.spec.offset[i] ?? 0);
       }
-      let best = 0;
+      let best = Number.isNaN(x[start]) ? NaN : 0;
       for (let k = 1; k < field.values.length; k++) if (x[start + k] > x[start + best]) best = k;
       start += field.values.length;
       return best;

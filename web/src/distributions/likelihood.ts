@@ -11,6 +11,11 @@ import { HALF_LOG_TAU, logGamma, logSigmoid, logSumExp, sigmoid, softplus } from
 export interface Likelihood {
   /** log p of each value; the term of a category or of a colour pixel stands at its first place. */
   logProbEach(x: Float64Array): Float64Array;
+  /**
+   * log p of a value at one place, whatever stands at the others; of a mixture over colour pixels
+   * at places of the first channel alone, on which the other channels depend.
+   */
+  logProbAt(place: number, value: number): number;
   variance(): Float64Array | null;
   /** E[x], of families whose mean the decoder does not give. */
   mean?(): Float64Array;
@@ -42,6 +47,10 @@ class Independent implements Likelihood {
     return Float64Array.from(x, (value, i) =>
       Number.isNaN(value) ? 0 : this.family.logProb(value, i),
     );
+  }
+
+  logProbAt(place: number, value: number): number {
+    return this.family.logProb(value, place);
   }
 
   variance(): Float64Array {
@@ -106,9 +115,9 @@ function zeroInflated(others: (values: Values) => ValueFamily): (values: Values)
         return share * (other.variance(i) + (1 - share) * other.mean!(i) ** 2);
       },
       sample: (i, random) => {
-        const isZero = random.uniform() < sigmoid(logits[i]);
+        const isZero = chance(sigmoid(logits[i]), random);
         const value = other.sample(i, random);
-        return isZero ? 0 : value;
+        return isZero === 1 ? 0 : isZero + value;
       },
     };
   };
@@ -132,8 +141,14 @@ function bernoulli(values: Values): ValueFamily {
   return {
     logProb: (x, i) => x * logits[i] - softplus(logits[i]),
     variance: (i) => sigmoid(logits[i]) * sigmoid(-logits[i]),
-    sample: (i, random) => Number(random.uniform() < sigmoid(logits[i])),
+    sample: (i, random) => chance(sigmoid(logits[i]), random),
   };
+}
+
+/** 1 with a probability, else 0; NaN where the probability is NaN. */
+function chance(probability: number, random: Random): number {
+  const u = random.uniform();
+  return Number.isNaN(probability) ? NaN : Number(u < probability);
 }
 
 const NEAR = 0.2; // below, series replace differences that cancel
@@ -271,6 +286,12 @@ class OneHot implements Likelihood {
     return out;
   }
 
+  logProbAt(place: number, value: number): number {
+    const others = this.logits.filter((_, k) => k !== place);
+    const chosen = value === 1 ? this.logits[place] : logSumExp(others);
+    return chosen - logSumExp(this.logits);
+  }
+
   variance(): Float64Array {
     const total = logSumExp(this.logits);
     return this.logits.map((value) => {
@@ -281,7 +302,9 @@ class OneHot implements Likelihood {
 
   sample(random: Random): Float64Array {
     const out = new Float64Array(this.logits.length);
-    out[random.category(this.logits)] = 1;
+    const chosen = random.category(this.logits);
+    if (Number.isNaN(chosen)) return out.fill(NaN);
+    out[chosen] = 1;
     return out;
   }
 }
@@ -303,6 +326,14 @@ class Product implements Likelihood {
 
   logProbEach(x: Float64Array): Float64Array {
     return this.gathered((part, at) => part.logProbEach(Float64Array.from(at, (i) => x[i])));
+  }
+
+  logProbAt(place: number, value: number): number {
+    for (const { at, likelihood } of this.parts) {
+      const within = at.indexOf(place);
+      if (within >= 0) return likelihood.logProbAt(within, value);
+    }
+    throw new Error(`p(x|z) has no place ${place}`);
   }
 
   variance(): Float64Array {

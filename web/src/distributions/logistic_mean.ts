@@ -73,6 +73,10 @@ export class Blocks {
     const needed = (Math.abs(slope) * span) / (MOST_MOVE * Math.sqrt(Math.max(width, 0.5)));
     const least = scale < NARROW || levels <= MOST_BLOCKS ? span : 1;
     this.count = Math.min(MOST_BLOCKS, span, Math.max(least, Math.ceil(needed), 1));
+    if (Number.isNaN(this.count)) {
+      this.setUnknown();
+      return;
+    }
     let bottom = low;
     let below = 0;
     for (let i = 0; i < this.count; i++) {
@@ -88,5 +92,12 @@ export class Blocks {
       bottom = next;
       below = until;
     }
+  }
+
+  /** One block of parameters that are not finite, so that no mean over blocks is finite. */
+  private setUnknown(): void {
+    this.count = 1;
+    this.mass[0] = NaN;
+    this.mean[0] = NaN;
   }
 }

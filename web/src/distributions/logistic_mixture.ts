@@ -7,7 +7,6 @@ import { rowOf } from "./parameters";
 import type { Random } from "./random";
 import { logSumExp } from "./special";
 
-const DRAWS = 48; // of which the variance is taken
 const NEGLIGIBLE = 1e-6; // share of a component that the mean leaves out
 
 export class LogisticMixture implements Likelihood {
@@ -76,6 +75,16 @@ export class LogisticMixture implements Likelihood {
       out[pixel] = logSumExp(terms) - logSumExp(weights);
     }
     return out;
+  }
+
+  logProbAt(place: number, value: number): number {
+    if (place >= this.pixels) throw new Error("a channel depends on those before it");
+    const weights = this.weights(place);
+    const terms = weights.map((weight, k) => {
+      const location = this.moved(k, 0, place, 0, 0);
+      return weight + discretisedLogistic(value, location, this.scale(k, 0, place), this.levels);
+    });
+    return logSumExp(terms) - logSumExp(weights);
   }
 
   sample(random: Random): Float64Array {
@@ -184,7 +193,7 @@ export class LogisticMixture implements Likelihood {
     return blue;
   }
 
-  /** No closed form: the variance is that of draws, made by the view. */
+  /** No closed form: `standardDeviations` takes it from draws. */
   variance(): null {
     return null;
   }
@@ -204,5 +213,3 @@ function moved(locations: Ends, slope: number, x: Ends, middle: number): Ends {
   const [first, last] = [slope * (x[0] - middle), slope * (x[1] - middle)];
   return [locations[0] + Math.min(first, last), locations[1] + Math.max(first, last)];
 }
-
-export { DRAWS };

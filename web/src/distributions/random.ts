@@ -45,13 +45,14 @@ export class Random {
     return Math.min(n - 1, Math.floor(this.uniform() * n));
   }
 
-  /** The number of a category with these log-weights. */
+  /** The number of a category with these log-weights; NaN where one of them is NaN. */
   category(logits: ArrayLike<number>): number {
     let best = 0;
     let largest = -Infinity;
     for (let i = 0; i < logits.length; i++) {
+      if (Number.isNaN(logits[i])) best = NaN;
       const score = logits[i] - Math.log(-Math.log(this.uniform()));
-      if (score > largest) {
+      if (score > largest && !Number.isNaN(best)) {
         largest = score;
         best = i;
       }
@@ -59,8 +60,9 @@ export class Random {
     return best;
   }
 
-  /** Gamma with this shape and scale 1 (Marsaglia and Tsang 2000). */
+  /** Gamma with this shape and scale 1 (Marsaglia and Tsang 2000); NaN where that is not finite. */
   gamma(shape: number): number {
+    if (!Number.isFinite(shape)) return NaN;
     if (shape < 1) return this.gamma(shape + 1) * this.uniform() ** (1 / shape);
     const d = shape - 1 / 3;
     const c = 1 / Math.sqrt(9 * d);
@@ -72,8 +74,12 @@ export class Random {
     }
   }
 
-  /** Poisson: by products for small means, in halves by gamma numbers for large ones. */
+  /**
+   * Poisson: by products for small means, in halves by gamma numbers for large ones; NaN where the
+   * mean is not finite.
+   */
   poisson(mean: number): number {
+    if (!Number.isFinite(mean)) return NaN;
     let count = 0;
     let rest = mean;
     while (rest > 30) {

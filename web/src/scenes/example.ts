@@ -1,5 +1,6 @@
 // One example of the run with two features: log-densities over z, p(x), q and the posterior.
 import type { Model } from "../compute/model";
+import { Pauses } from "../compute/pauses";
 import type { Tensors } from "../compute/network";
 import { logProb } from "../distributions/likelihood";
 import type { Frame } from "../distributions/density";
@@ -9,10 +10,10 @@ import type { RunContext } from "../views/context";
 import type { Evaluate, Evidence, Field } from "./bayes";
 import { centres, evidence, fieldOn } from "./bayes";
 import { Normal2 } from "./normal2";
-import { pause } from "./work";
 import { slider } from "../widgets/dom";
 
-const BATCH = 1024; // rows of z that are decoded at once
+const BATCH = 1024; // rows of z that are decoded at once at most
+const MOST_DECODED = 4e6; // numbers of the rows that are decoded at once
 const WIDE_CELLS = 64; // along each axis of the grid over p(z)
 const REACH = 5.5; // standard deviations of p(z) that the grid covers
 const MOST_EXAMPLES = 24; // examples whose integrals are remembered
@@ -25,8 +26,13 @@ interface Batch {
   outputs: Tensors;
 }
 
+/** Rows of z that are decoded at once: few where p(x|z) has many parameters. */
+export function batchOf(model: Model): number {
+  return Math.max(1, Math.min(BATCH, Math.floor(MOST_DECODED / model.parameterCount)));
+}
+
 async function decodeBatch(model: Model, point: number, z: Float64Array, start: number, n: number): Promise<Batch> {
-  const size = Math.min(BATCH, n - start);
+  const size = Math.min(batchOf(model), n - start);
   const part = z.subarray(2 * start, 2 * (start + size));
   const raw = model.points.x.row(point);
   return { start, size, outputs: await model.parametersFor(raw, part, size, model.conditionOf(point)) };
@@ -42,7 +48,7 @@ function decodeWide(model: Model, frame: Frame): Promise<Batch[]> {
     const z = centres(frame, WIDE_CELLS, WIDE_CELLS);
     batches = (async () => {
       const all: Batch[] = [];
-      for (let start = 0; start < n; start += BATCH) all.push(await decodeBatch(model, 0, z, start, n));
+      for (let start = 0; start < n; start += batchOf(model)) all.push(await decodeBatch(model, 0, z, start, n));
       return all;
     })();
     wideBatches.set(model, batches);
@@ -51,8 +57,7 @@ function decodeWide(model: Model, frame: Frame): Promise<Batch[]> {
 }
 
 function isSmall(model: Model): boolean {
-  const width = model.run.graphs.decoder.outputs.length * model.units.size;
-  return !model.isConditional && !model.dependsOnCategories && width * WIDE_CELLS ** 2 < MOST_NUMBERS;
+  return !model.isConditional && !model.dependsOnCategories && model.parameterCount * WIDE_CELLS ** 2 < MOST_NUMBERS;
 }
 
 /** log p(z) and log p(x|z) of an example in raw units, decoded in batches. */
@@ -66,11 +71,13 @@ export function evaluateAt(
   const condition = model.conditionOf(point);
   return async (z, n) => {
     const logLikelihood = new Float64Array(n);
-    for (let start = 0; start < n; start += BATCH) {
-      if (start > 0) await pause();
-      const batch = decoded?.[start / BATCH] ?? (await decodeBatch(model, point, z, start, n));
+    const batchSize = batchOf(model);
+    const pauses = new Pauses();
+    for (let start = 0; start < n; start += batchSize) {
+      const batch = decoded?.[start / batchSize] ?? (await decodeBatch(model, point, z, start, n));
       const { size, outputs } = batch;
       for (let i = 0; i < size; i++) {
+        if (pauses.isDue) await pauses.pause();
         const px = model.likelihood(outputs, i);
         if (px === null) throw new Error("p(x|z) of this run has no formula in the page");
         logLikelihood[start + i] = logProb(px, x);

@@ -6,6 +6,7 @@ import { codePlane } from "./planes";
 import { both } from "./texts";
 import { latest } from "./work";
 import { Random } from "../distributions/random";
+import { standardDeviations } from "../distributions/spread";
 import { Chart } from "../widgets/charts";
 import { format, h } from "../widgets/dom";
 import { exampleView, isImage } from "../widgets/example_view";
@@ -47,16 +48,21 @@ export const generation: Scene = {
       facts.show("prior", density, format(density, 4));
       const px = model.likelihood(outputs, 0);
       if (px === null) throw new Error("p(x|z) of this run has no formula in the page");
-      const variance = px.variance();
-      const sd = variance === null ? null : model.units.spreadToRaw(variance.map(Math.sqrt));
+      const sd = model.units.spreadToRaw(standardDeviations(px));
       mean.show(decoded, sd);
-      if (sd !== null && isImage(data)) spread.show(sd);
+      if (isImage(data)) spread.show(sd);
       const random = new Random(5);
       const drawn: Float64Array[] = [];
       for (let k = 0; k < SAMPLES; k++) drawn.push((await model.sample(z, outputs, random, condition))!);
       samples.show(drawn.map((values) => ({ values, label: both(["Sample", "표본"]) })));
       if (one === null || chart === null) return;
       const shares = probabilities(model, px, one, decoded);
+      const best = shares.indexOf(Math.max(...shares));
+      const [value, share] = [format(one.values[best]), format(shares[best], 4)];
+      chart.label = both([
+        `${one.name}: highest at ${value}, there ${share}`,
+        `${one.name}: ${value}에서 가장 높으며 ${share}`,
+      ]);
       chart.paint((pen, width, height) => paintMarginal(pen, width, height, one.values, shares, one.isDiscrete));
     });
     state.z.watch((z) => {

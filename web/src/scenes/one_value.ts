@@ -3,7 +3,7 @@ import type { Model } from "../compute/model";
 import type { Likelihood } from "../distributions/likelihood";
 import { both } from "./texts";
 
-const MOST_LEVELS = 64; // more values are shown as a curve
+const MOST_LEVELS = 256; // more values are shown as a curve
 const PLACES = 121;
 const ROWS = 200; // rows that are looked at
 
@@ -57,28 +57,44 @@ function columnValue(model: Model): OneValue | null {
   return null;
 }
 
+/** How many values a place of x has, 0, 1, ...; null where they are not counted. */
+function countOf(model: Model, highest: number): number | null {
+  const { domain, levels } = model.run.export.spec;
+  if (domain === "binary") return 2;
+  if (domain === "levels" || domain === "categorical") return levels;
+  return domain === "count" ? Math.ceil(highest) + 1 : null;
+}
+
+/** Places of x whose distribution does not depend on the others: of colour pixels their first channel. */
+function freePlaces(model: Model): number {
+  const { size } = model.units;
+  const isMixture = model.run.export.likelihood.family === "mixture of discretised logistics";
+  return isMixture ? size / model.run.export.spec.shape[0] : size;
+}
+
 /** The value of x that varies most over the data; null where none is a number. */
 export function liveliest(model: Model): OneValue | null {
   const { spec } = model.run.export;
   const { data } = model.run;
   if (spec.domain === "mixed") return columnValue(model);
-  const spread = variances(model);
+  const spread = variances(model).subarray(0, freePlaces(model));
   let place = 0;
   spread.forEach((value, i) => {
     if (value > spread[place]) place = i;
   });
-  const mark = new Float64Array(spread.length);
+  const { size } = model.units;
+  const mark = new Float64Array(size);
   mark[place] = 1;
   const at = model.units.spreadToRaw(mark).findIndex((value) => value !== 0);
-  const count = spec.domain === "binary" ? 2 : (spec.levels ?? 0);
-  const isDiscrete = count > 1 && count <= MOST_LEVELS;
   const column = data.columns[at];
-  const group = Math.floor(place / (spread.length / (data.ranges?.length ?? 1)));
+  const group = Math.floor(place / (size / (data.ranges?.length ?? 1)));
   let [low, high] = data.ranges?.[group] ?? data.range;
-  if (!isDiscrete && column?.mean !== undefined && column.sd !== undefined) {
+  if (column?.mean !== undefined && column.sd !== undefined) {
     [low, high] = [column.mean - 4 * column.sd, column.mean + 4 * column.sd];
   }
-  const values = range(low, high, isDiscrete ? count : PLACES);
+  const count = countOf(model, high);
+  const isDiscrete = count !== null && count > 1 && count <= MOST_LEVELS;
+  const values = isDiscrete ? range(0, count - 1, count) : range(low, high, PLACES);
   return { place, raw: at, name: placeName(model, place, at), values, isDiscrete };
 }
 
@@ -86,17 +102,29 @@ function placeName(model: Model, place: number, raw: number): string {
   const { data } = model.run;
   if (data.columns.length > 0) return data.columns[raw]?.name ?? `x${raw + 1}`;
   if (data.kind !== "image") return both([`value ${raw + 1}`, `${raw + 1}번째 값`]);
-  const [, height, width] = data.shape;
+  const [channels, height, width] = data.shape;
   const pixel = place % (height * width);
   const [row, column] = [Math.floor(pixel / width) + 1, (pixel % width) + 1];
-  return both([`pixel in row ${row}, column ${column}`, `${row}행 ${column}열 픽셀`]);
+  const [colour, inKorean] = COLOURS[channels === 3 ? Math.floor(place / (height * width)) : 3];
+  return both([`${colour}pixel in row ${row}, column ${column}`, `${row}행 ${column}열 픽셀${inKorean}`]);
 }
 
-/** p of each of its values; `x` is an example in raw units that fills the other places. */
+const COLOURS = [
+  ["red of the ", "의 빨강"],
+  ["green of the ", "의 초록"],
+  ["blue of the ", "의 파랑"],
+  ["", ""],
+] as const;
+
+/**
+ * p of each of its values in raw units, a probability or a density; `x` is an example in raw units
+ * that stands at the other places.
+ */
 export function probabilities(model: Model, px: Likelihood, one: OneValue, x: ArrayLike<number>): number[] {
+  const raw = Float64Array.from(x);
+  const unit = one.isDiscrete ? 1 : model.run.export.spec.divisor;
   return one.values.map((value) => {
-    const raw = Float64Array.from(x);
     raw[one.raw] = value;
-    return Math.exp(px.logProbEach(model.units.toModel(raw))[one.place]);
+    return Math.exp(px.logProbAt(one.place, model.units.toModel(raw)[one.place])) / unit;
   });
 }

@@ -3,11 +3,6 @@ import { Latest } from "../compute/network";
 import type { Scope } from "../state";
 import { h } from "../widgets/dom";
 
-/** The browser paints and answers before the work goes on. */
-export function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve));
-}
-
 /** Calls of `work` one after another; of those that wait only the newest; none after the end. */
 export function latest<A>(
   element: HTMLElement,

@@ -23,8 +23,12 @@ const TABLE = {
   "computing": ["Computing …", "계산 중 …"],
   "failed": ["This page could not start: {reason}", "페이지를 열 수 없습니다: {reason}"],
   "no.wasm": [
-    "This browser has no WebAssembly, so the networks cannot be computed in it: use a current browser.",
-    "이 브라우저에는 WebAssembly가 없어 신경망을 계산할 수 없습니다. 최신 브라우저를 사용하세요.",
+    "this browser has no WebAssembly, so the networks of this file cannot be computed in it: use another browser, or tightbound explore, whose server computes them.",
+    "이 브라우저에는 WebAssembly가 없어 파일 안의 신경망을 계산할 수 없으니, 다른 브라우저를 쓰거나 서버가 계산하는 tightbound explore를 쓰세요.",
+  ],
+  "no.wasm.served": [
+    "This browser has no WebAssembly, so the server computes the networks.",
+    "이 브라우저에는 WebAssembly가 없어 서버가 신경망을 계산합니다.",
   ],
   "plane.label": [
     "Latent plane: {x} to the right, {y} up. Arrow keys move z.",
@@ -81,6 +85,10 @@ const TABLE = {
   "legend.all": ["All", "모두"],
   "at.hand": ["Decoded at z", "z에서 복원"],
   "mean.of": ["E[x|z]", "E[x|z]"],
+  "decoded.not.finite": [
+    "The decoder gives values that are not finite at this z; hatched pixels have none.",
+    "이 z에서 디코더가 유한하지 않은 값을 냅니다. 빗금 친 픽셀에는 값이 없습니다.",
+  ],
   "density.prior": ["log p(z)", "log p(z)"],
   "density.normal": ["log N(z; 0, I)", "log N(z; 0, I)"],
   "distance": ["nearest code", "가장 가까운 코드"],
@@ -248,16 +256,39 @@ const TABLE = {
     "The server computes the networks until their ONNX graphs are made ({made} of {of}); then this page does.",
     "ONNX 그래프를 만드는 동안은 서버가 신경망을 계산합니다({of}개 중 {made}개 완료). 그 뒤로는 이 페이지가 계산합니다.",
   ],
-  "run.float16": ["float16, largest pixel difference {e} of the range", "float16, 픽셀 최대 차이 범위의 {e}"],
+  "run.float16": [
+    "float16, largest difference {e} of the range over {n} examples",
+    "float16, 예 {n}개에서 최대 차이 범위의 {e}",
+  ],
   "run.notices": ["Notices", "알림"],
   "run.nothing": ["What is not shown", "보이지 않는 것"],
   "theory.choose": ["Scenes", "장면"],
   "theory.none": ["No scene for this run.", "이 모델에 맞는 장면이 없습니다."],
+  "theory.small.both": [
+    "The scenes show a small VAE and a small autoencoder with two features, trained for a short time on the data of this run.",
+    "장면에 나오는 VAE와 오토인코더는 이 모델의 데이터로 짧게 학습한, 특징이 둘인 작은 모델입니다.",
+  ],
+  "theory.small.vae": [
+    "The VAE of the scenes is a small one with two features, trained for a short time on the data of this run.",
+    "장면에 나오는 VAE는 이 모델의 데이터로 짧게 학습한, 특징이 둘인 작은 모델입니다.",
+  ],
+  "theory.small.ae": [
+    "The autoencoder of the scenes is a small one with two features, trained for a short time on the data of this run.",
+    "장면에 나오는 오토인코더는 이 모델의 데이터로 짧게 학습한, 특징이 둘인 작은 모델입니다.",
+  ],
+  "theory.small.likelihood": [
+    "Its p(x|z) is {theirs} in place of {ours}, which has too many parameters for the integrals over z.",
+    "p(x|z)는 {theirs}입니다. 이 모델의 {ours}는 매개변수가 많아 z에 대해 적분하기 어렵습니다.",
+  ],
   "theory.next": ["Next scene", "다음 장면"],
   "theory.previous": ["Previous scene", "이전 장면"],
   "keys.arrows": ["Arrow keys: move z; with Shift in larger steps", "화살표: z 옮기기, Shift와 함께 크게"],
   "keys.zoom": ["+ and −: zoom; 0: whole plane", "+와 −: 확대와 축소, 0: 전체"],
   "keys.pan": ["Alt and arrow keys: pan", "Alt와 화살표: 화면 이동"],
+  "keys.lasso": [
+    "With the lasso: space begins and ends its line, which the arrow keys draw; Escape clears it",
+    "올가미에서는 스페이스로 선을 시작하고 끝내며, 선은 화살표로 그리고 Escape로 지웁니다",
+  ],
   "keys.enter": ["Enter: follow the example nearest to z", "Enter: z에서 가장 가까운 예 따라가기"],
   "keys.tab": ["Tab: next control; arrow keys in the row of views", "Tab: 다음 조작, 보기 줄에서는 화살표"],
   "keys.title": ["Keys in the plane", "평면의 단축키"],

@@ -60,7 +60,7 @@ function size(bytes: number): string {
 function networks(run: RunContext): HTMLElement {
   const pairs = Object.entries(run.model.run.graphs).map(([name, graph]): [string, string] => {
     if (graph.where === "server") return [name, `${t("run.where.server")}: ${graph.reason ?? ""}`];
-    const half = graph.float16 ? `, ${t("run.float16", { e: (graph.error ?? 0).toExponential(1) })}` : "";
+    const half = graph.float16 ? `, ${t("run.float16", { e: (graph.error ?? 0).toExponential(1), n: graph.measured ?? 0 })}` : "";
     return [name, `${t("run.where.page")}, ${size(graph.bytes)}${half}`];
   });
   return section(t("run.networks"), rows(pairs));

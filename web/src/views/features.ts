@@ -8,7 +8,7 @@ import { button, format, h, section, segmented, select, slider } from "../widget
 import { onceAFrame } from "../widgets/frames";
 import { Strip } from "../widgets/strip";
 import { columnsNote, conditionControl } from "./explore";
-import { featureName } from "./plane_data";
+import { featureName, siteName } from "./plane_data";
 
 const STEPS = 9;
 const FIRST = 8;
@@ -180,7 +180,7 @@ function upperGroups(page: PageContext, run: RunContext, scope: Scope): HTMLElem
   if (!model.has("prior_sample")) return section(t("features.upper"), h("p", {}, t("draw.none", { reason: model.run.export.left_out?.prior_sample ?? "" })));
   const options = Array.from({ length: order.length }, (_, k): [string, string] => [
     String(k),
-    k === 0 ? t("features.keep.none") : t("features.keep.to", { name: order[k - 1] }),
+    k === 0 ? t("features.keep.none") : t("features.keep.to", { name: siteName(order[k - 1]) }),
   ]);
   state.condition.watch(() => void draw(), scope);
   return section(

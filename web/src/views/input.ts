@@ -1,7 +1,7 @@
 // One input followed through: q over the prior, z, p(x|z), the terms of the bound.
 import type { PageContext, RunContext } from "./context";
 import { Random } from "../distributions/random";
-import type { Likelihood } from "../distributions/likelihood";
+import { standardDeviations } from "../distributions/spread";
 import type { Decoded, Input, Scope } from "../state";
 import { t } from "../texts/texts";
 import { Bars, Chart, paintFeature } from "../widgets/charts";
@@ -17,7 +17,6 @@ import { featureName } from "./plane_data";
 const VARIATIONS = 12;
 const SHOWN_FEATURES = 12;
 const ESTIMATE = 64;
-const SPREAD_DRAWS = 48; // samples of p(x|z) whose deviation stands for a variance without a formula
 
 export function inputView(page: PageContext, scope: Scope): HTMLElement {
   const columns = page.shown.map((run) => followed(page, run, scope));
@@ -121,19 +120,6 @@ function figure(view: ExampleView, caption: string, note: HTMLElement | null = n
   return h("figure", {}, view.element, h("figcaption", {}, caption), note);
 }
 
-/** Standard deviations of p(x|z) in model units. */
-function spreadOf(px: Likelihood): Float64Array {
-  const variance = px.variance();
-  if (variance !== null) return variance.map(Math.sqrt);
-  const random = new Random(11);
-  const draws = Array.from({ length: SPREAD_DRAWS }, () => px.sample(random));
-  return draws[0].map((_, i) => {
-    const mean = draws.reduce((sum, draw) => sum + draw[i], 0) / SPREAD_DRAWS;
-    const square = draws.reduce((sum, draw) => sum + (draw[i] - mean) ** 2, 0);
-    return Math.sqrt(square / (SPREAD_DRAWS - 1));
-  });
-}
-
 function pictures(run: RunContext, scope: Scope): HTMLElement {
   const { model, state } = run;
   const { data } = model.run;
@@ -160,7 +146,7 @@ function pictures(run: RunContext, scope: Scope): HTMLElement {
     if (value === null || value.outputs === null) return;
     const px = model.likelihood(value.outputs, 0);
     if (px === null) return;
-    const sd = model.units.spreadToRaw(spreadOf(px));
+    const sd = model.units.spreadToRaw(standardDeviations(px));
     if (isImage(data)) spread.show(sd);
     else mean.show(value.mean, sd);
     void model.sample(value.z, value.outputs, random, state.condition.value).then((drawn) => {

@@ -8,6 +8,7 @@ import { inputView } from "./input";
 import { decodedCard, planePanel } from "./plane_panel";
 import { theoryView } from "./theory";
 import { progress } from "../compute/networks_later";
+import { hasWebAssembly } from "../compute/ort_decoder";
 import type { Manifest } from "../data/manifest";
 import { Scope, Signal } from "../state";
 import { language, sentence, t } from "../texts/texts";
@@ -39,6 +40,7 @@ export function showPage(root: HTMLElement, manifest: Manifest, page: PageContex
     root.replaceChildren(
       header(manifest, page),
       waitingNote(tab, scope),
+      wasmNote(),
       ...body(manifest, page, tab, scope),
       footer(),
     );
@@ -84,6 +86,11 @@ function waitingNote(tab: Signal<Tab>, scope: Scope): HTMLElement {
     if (value === null && tab.value === "run") tab.set("run");
   }, scope);
   return note;
+}
+
+/** A sentence where the browser has no WebAssembly, so that the server computes. */
+function wasmNote(): HTMLElement | string {
+  return hasWebAssembly() ? "" : h("p", { class: "waiting", role: "status" }, t("no.wasm.served"));
 }
 
 function body(manifest: Manifest, page: PageContext, tab: Signal<Tab>, scope: Scope): HTMLElement[] {
@@ -166,7 +173,7 @@ function tabList(tab: Signal<Tab>, scope: Scope): HTMLElement {
 }
 
 function footer(): HTMLElement {
-  const keys: TextKey[] = ["keys.arrows", "keys.zoom", "keys.pan", "keys.enter", "keys.tab"];
+  const keys: TextKey[] = ["keys.arrows", "keys.zoom", "keys.pan", "keys.lasso", "keys.enter", "keys.tab"];
   return h(
     "footer",
     {},

@@ -33,7 +33,12 @@ export function featureName(model: Model, index: number): string {
   const { sites } = model.run.latent;
   const site = sites.find((s) => index >= s.start && index < s.start + s.width)!;
   const number = subscript(index - site.start + 1);
-  return sites.length === 1 ? `z${number}` : `${site.name.replace(/\d+/, subscript)},${number}`;
+  return sites.length === 1 ? `z${number}` : `${siteName(site.name)},${number}`;
+}
+
+/** The mathematical name of a site: z₁ for z1. */
+export function siteName(name: string): string {
+  return name.replace(/\d+/, subscript);
 }
 
 /** The name of a data point: its row and class. */

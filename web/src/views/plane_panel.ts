@@ -286,8 +286,17 @@ export function decodedCard(run: RunContext, scope: Scope): HTMLElement {
   const place = h("dd", { class: "place" });
   const warning = h("p", { class: "warning", "aria-live": "polite" });
   const failure = h("p", { class: "failure", role: "alert", hidden: true });
+  const showFailure = () => {
+    const mean = state.decoded.value?.mean;
+    const isFinite = mean?.every(Number.isFinite) ?? true;
+    const text = state.failure.value ?? (isFinite ? null : t("decoded.not.finite"));
+    failure.hidden = text === null;
+    failure.textContent = text ?? "";
+  };
   state.decoded.watch((decoded) => {
-    if (decoded !== null) view.show(decoded.mean);
+    if (decoded === null) return;
+    view.show(decoded.mean);
+    showFailure();
   }, scope);
   let last = 0;
   const read = onceAFrame(() => {
@@ -310,10 +319,7 @@ export function decodedCard(run: RunContext, scope: Scope): HTMLElement {
   });
   state.z.watch(read, scope);
   run.planeData.watch(read, scope);
-  state.failure.watch((text) => {
-    failure.hidden = text === null;
-    failure.textContent = text ?? "";
-  }, scope);
+  state.failure.watch(showFailure, scope);
   return h(
     "div",
     { class: "decoded-card" },

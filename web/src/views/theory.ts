@@ -1,5 +1,5 @@
 // The theory: one scene at a time, with its sentence and formula.
-import type { PageContext } from "./context";
+import type { PageContext, RunContext } from "./context";
 import { Scope } from "../state";
 import { formula } from "../scenes/formula";
 import { both, SCENES } from "../scenes/index";
@@ -37,7 +37,23 @@ export function theoryView(page: PageContext, scope: Scope): HTMLElement {
   };
   scenes.forEach((scene, k) => list.append(h("li", {}, button(both(scene.name), () => choose(k)))));
   open(chosen);
-  return h("div", { class: "view theory" }, list, holder);
+  return h("div", { class: "view theory" }, list, h("div", { class: "scene-column" }, holder, smallRunsNote(page)));
+}
+
+function likelihoodName({ model }: RunContext): string {
+  return model.run.export.recipe.likelihood?.name ?? model.run.export.likelihood?.family ?? "";
+}
+
+/** What the scenes show in place of the run of the page; null where it plays its parts itself. */
+function smallRunsNote(page: PageContext): HTMLElement | null {
+  const small = [page.theoryVae, page.theoryAe].filter((run) => run?.model.run.role.startsWith("scene-"));
+  const [first] = small;
+  if (!first) return null;
+  const only = first === page.theoryVae ? "vae" : "ae";
+  const texts = [t(`theory.small.${small.length === 2 ? "both" : only}`)];
+  const [theirs, ours] = [likelihoodName(first), likelihoodName(page.main)];
+  if (theirs !== ours) texts.push(t("theory.small.likelihood", { theirs, ours }));
+  return h("p", { class: "note small-runs" }, texts.join(" "));
 }
 
 function sceneElement(

@@ -63,14 +63,16 @@ export class ImagePainter {
     }
   }
 
-  /** Fill the pixels with values between low and high. */
+  /** Fill the pixels with values between low and high; one that is not finite is transparent. */
   private fill(values: ArrayLike<number>, low: number, high: number): ImageData {
     const { data } = this.pixels;
     const factor = 255 / (high - low);
     for (let i = 0, to = 0; i < this.places.length; i += 3, to += 4) {
-      data[to] = (values[this.places[i]] - low) * factor;
-      data[to + 1] = (values[this.places[i + 1]] - low) * factor;
-      data[to + 2] = (values[this.places[i + 2]] - low) * factor;
+      const [red, green, blue] = [values[this.places[i]], values[this.places[i + 1]], values[this.places[i + 2]]];
+      data[to] = (red - low) * factor;
+      data[to + 1] = (green - low) * factor;
+      data[to + 2] = (blue - low) * factor;
+      data[to + 3] = Number.isFinite(red + green + blue) ? 255 : 0;
     }
     return this.pixels;
   }

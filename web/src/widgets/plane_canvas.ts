@@ -78,6 +78,7 @@ export class PlaneCanvas {
   private hovered: number | null = null;
   private lasso: [number, number][] | null = null;
   private inLasso: readonly number[] | null = null;
+  private isLassoByKeys = false; // arrow keys draw its line
   private size = { width: 0, height: 0, ratio: 1 };
   private center: [number, number] = [0, 0];
   private scale = 50;
@@ -112,6 +113,7 @@ export class PlaneCanvas {
     this.content = content;
     this.fast?.setPlaces(content.xy);
     this.lasso = null; // its corners are places of the plane before
+    this.isLassoByKeys = false;
     this.tint();
     this.repaint();
   }
@@ -156,6 +158,7 @@ export class PlaneCanvas {
   }
 
   clearLasso(): void {
+    this.isLassoByKeys = false;
     this.choose(null);
     this.handlers.onLasso?.(null);
   }
@@ -250,6 +253,7 @@ export class PlaneCanvas {
     const isPan = event.shiftKey || event.button === 1;
     const kind = isPan ? "pan" : this.mode.value;
     this.press = { x, y, moved: false, kind };
+    this.isLassoByKeys = false;
     if (kind === "lasso") this.lasso = [this.toWorld(x, y)];
   }
 
@@ -328,7 +332,8 @@ export class PlaneCanvas {
     const arrow = arrows[event.key];
     const [x, y] = this.hand ?? this.center;
     if (arrow && event.altKey) this.pan(-40 * arrow[0], 40 * arrow[1]);
-    else if (arrow) this.moveHand(x + step * arrow[0], y + step * arrow[1]);
+    else if (arrow) this.moveByKey(x + step * arrow[0], y + step * arrow[1]);
+    else if (event.key === " " && this.mode.value === "lasso") this.lassoByKey(x, y);
     else if (event.key === "+" || event.key === "=") this.zoom(1.25);
     else if (event.key === "-") this.zoom(0.8);
     else if (event.key === "0") this.reset();
@@ -340,7 +345,21 @@ export class PlaneCanvas {
     event.preventDefault();
   }
 
+  private moveByKey(x: number, y: number): void {
+    if (this.isLassoByKeys) this.lasso?.push([x, y]);
+    this.moveHand(x, y);
+  }
+
+  /** Begin a lasso at the hand, or end the one that arrow keys have drawn. */
+  private lassoByKey(x: number, y: number): void {
+    this.isLassoByKeys = !this.isLassoByKeys;
+    if (this.isLassoByKeys) this.lasso = [[x, y]];
+    else this.endLasso(this.lasso !== null && this.lasso.length > 2);
+    this.request("front");
+  }
+
   private endLasso(moved: boolean): void {
+    this.isLassoByKeys = false;
     if (!moved || this.lasso === null || this.content === null) {
       this.clearLasso();
       return;
@@ -700,7 +719,7 @@ export class PlaneCanvas {
   private paintLasso(pen: CanvasRenderingContext2D, lasso: [number, number][]): void {
     pen.beginPath();
     lasso.forEach(([x, y]) => pen.lineTo(...this.toPixels(x, y)));
-    if (this.press === null) pen.closePath();
+    if (this.press === null && !this.isLassoByKeys) pen.closePath();
     pen.fillStyle = colour("accent-fill");
     pen.fill();
     pen.strokeStyle = colour("accent");

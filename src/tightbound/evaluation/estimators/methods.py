@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tightbound.config import MOST_SAMPLES
 from tightbound.core.batch import Batch
 from tightbound.core.draw import Draw
 from tightbound.distributions.random import ContentNoise
@@ -25,7 +26,12 @@ from tightbound.evaluation.estimators.importance_ais import importance_ais
 from tightbound.evaluation.estimators.quadrature import quadrature
 from tightbound.models.vae import VAE
 from tightbound.runs.run import Run
-from tightbound.runtime.errors import TightboundError, lookup, nearest
+from tightbound.runtime.errors import (
+    TightboundError,
+    lookup,
+    nearest,
+    whole_number,
+)
 from tightbound.runtime.reading import Options
 
 METHODS: Mapping[str, Callable[..., Estimate]] = {
@@ -101,10 +107,7 @@ def _check_settings(
                 f"method {method!r} has no setting {key!r}: {nearest(key, names)}"
             )
     for key in COUNTS:
-        if settings.get(key, 1) < 1:
-            raise TightboundError(
-                f"{key} = {settings[key]} of method {method!r} is too small: give 1 or more"
-            )
+        whole_number(key, settings.get(key, 1), 1, MOST_SAMPLES)
 
 
 def best(estimates: Sequence[Estimate], pilots: Sequence[Estimate]) -> Estimate:
@@ -197,6 +200,9 @@ def score(
         model without a bound. log_px_se is not a number where log_px is a lower bound in
         expectation without an interval: Pareto k may be above 0.7, or k is below 25.
 
+    Raises:
+        TightboundError: k is no whole number of 1 or more.
+
     Example:
         >>> import tempfile, tightbound as tb
         >>> model, data = tb.build("vae", "digits", latent=2, seed=0)
@@ -206,6 +212,7 @@ def score(
         >>> bool((terms["elbo"] <= terms["log_px"] + 1e-6).all())
         True
     """
+    whole_number("k", k, 1, MOST_SAMPLES)
     x = Batch.of(x)
     if not run.config.recipe.has_bound:
         parts = [_distortion(run, part, tick) for part in x.split(1000)]
