@@ -330,32 +330,39 @@ def test_a_remedy_as_it_is_named_improves_its_figure(
     assert new - old > 2 * math.hypot(old_se, new_se), (old, new)
 
 
-def copied(folder: Path, seed: int, settings: Settings) -> tuple[list[str], Figure]:
-    """The fixes of verdicts on copies, and the share of draws that are copies."""
+def copied(folder: Path, seed: int, settings: Settings) -> tuple[list[str], float, int]:
+    """The fixes of verdicts on copies, the share of decoded means that are some, and n."""
     base: Settings = {"train.steps": 1000, "latent": 8, "train.lr": 0.004}
     values = {**base, "validate_every": 1000, "seed": seed, **settings}
     run = trained(folder, "vae", bits(seed), save_seconds=1000, **values)
     evaluation = tb.evaluate(run, k=2, subset=0, metrics="novelty")
     novelty = evaluation.metrics.novelty
     assert novelty is not None and evaluation.diagnosis is not None
-    draws = novelty.pixels.sets["draws"]
+    means = novelty.pixels.sets["means"]
     verdicts = evaluation.diagnosis.verdicts
     fixes = [verdict.fix for verdict in verdicts if verdict.name == COPIES]
-    error = math.sqrt(0.25 / len(draws.distances))  # at most, of a share
-    return fixes, (draws.copies, error)
+    return fixes, means.copies, len(means.distances)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     "remedy",
     [{"data.limit": 24, "train.steps": 100}, {}],
     ids=["fewer steps", "more data"],
 )
 def test_fewer_steps_and_more_data_leave_fewer_copies(
-    remedy: Settings, seed: int, tmp_path: Path
+    remedy: Settings, tmp_path: Path
 ) -> None:
-    """Of 24 rows, after a thousand steps: a remedy in words, which says both."""
-    fixes, before = copied(tmp_path / "before", seed, {"data.limit": 24})
-    assert fixes == ["less_memory"]
-    _, after = copied(tmp_path / "after", seed, remedy)
-    assert before[0] - after[0] > 2 * math.hypot(before[1], after[1])
+    """Of 24 rows, after a thousand steps: a remedy in words, which says both.
+
+    There are as few samples as rows, so the three seeds are taken together.
+    """
+    changes = []
+    variance = 0.0
+    for seed in SEEDS:
+        few: Settings = {"data.limit": 24}
+        fixes, before, n = copied(tmp_path / f"before-{seed}", seed, few)
+        assert fixes == ["less_memory"]
+        _, after, m = copied(tmp_path / f"after-{seed}", seed, remedy)
+        changes.append(before - after)
+        variance += 0.25 / n + 0.25 / m  # at most, of two shares
+    assert sum(changes) > 2 * math.sqrt(variance)

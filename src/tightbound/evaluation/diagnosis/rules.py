@@ -539,7 +539,7 @@ def collapsed(run: Run, measured: Measurements) -> list[Verdict]:
     empty = [site for site in sites if not site.active or total <= least]
     if not empty:
         return []
-    fix = _fix_of_empty_code(run, any(_is_below_free_bits(site) for site in empty))
+    fix = _fix_of_empty_code(run, empty)
     verdicts = []
     for site in empty:
         idle = _idle(measured, site.name)
@@ -574,11 +574,12 @@ def _is_below_free_bits(site: Site) -> bool:
     return site.kl is not None and site.kl.mean < FREE_BITS * site.width
 
 
-def _fix_of_empty_code(run: Run, is_below: bool) -> str:
+def _fix_of_empty_code(run: Run, empty: Sequence[Site]) -> str:
     """A lower beta, a learned scale, free bits, or more steps.
 
-    is_below: whether an empty site holds less than the free bits that would be named.
+    Free bits only where a site holds less than they would give.
     """
+    is_below = any(_is_below_free_bits(site) for site in empty)
     if _beta(run) > 1:
         return "lower_beta"
     recipe = run.config.recipe
