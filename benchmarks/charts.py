@@ -158,7 +158,8 @@ def nats(
 ) -> None:
     """-log p(x) against time, a line for each curve, as SVG that is equal for equal data.
 
-    height: nats above the lowest value that are shown. marks: values with a line across.
+    height: nats above the lowest value that are shown at least; the end of each curve is.
+    marks: values with a line across.
     """
     colours, styles = (POSTERIOR, PRIOR, RATE, INK), ("-", "--", ":")
     least = min(value for points in curves.values() for _, value in points)
@@ -176,7 +177,8 @@ def nats(
                 label=f"{name}: {points[-1][1]:.1f}",
             )
         ax.set_xscale("log")
-        ax.set_ylim(least - 1, least + height)
+        last = max(points[-1][1] for points in curves.values())
+        ax.set_ylim(least - 1, max(least + height, last + 2))
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter("{x:g}")

@@ -263,6 +263,41 @@ def test_entries_of_a_header_are_bounded(
     assert "is damaged (its header has other entries): restore it from a copy" in err
 
 
+@pytest.mark.parametrize("name", ["a\tb", "a\nb", "키", "\x1b[31m"])
+def test_a_header_holds_the_name_of_every_column(name: str) -> None:
+    header = Header(**{**HEADER.__dict__, "steps": {name: 0.1}})
+    back, _ = unpack(pack(header, [Block(STORED, 12, b"")]), "F.tb")
+    assert back.steps == {name: 0.1}
+
+
+@pytest.mark.parametrize("error", [IndexError, RuntimeError, ValueError, Damaged])
+def test_a_block_whose_check_fails_is_stored(
+    error: type[Exception],
+    run: Run,
+    digits: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> None:
+        raise error("no such cell")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks.Coder, "_decode_coded", fails)
+        file = tb.compress(run, digits)
+    assert file.stored == len(digits)
+    assert np.array_equal(np.asarray(tb.decompress(file.data, run).x), digits)
+
+
+def test_a_lack_of_memory_is_no_reason_to_store_a_block(
+    run: Run, digits: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(blocks.Coder, "_decode_coded", fails)
+    with pytest.raises(MemoryError):
+        tb.compress(run, digits)
+
+
 def test_a_run_whose_path_is_too_long_is_not_there(tmp_path: Path) -> None:
     header = HEADER.model_copy(update={"run": "a" * 4000})
     file = tmp_path / "F.tb"

@@ -435,6 +435,7 @@ def _folder(out: Target, images: Array, names: Sequence[str] | None) -> None:
     """Write one PNG for each example, under the name of its file where it has one."""
     from PIL import Image
 
+    _check_free(out.path, out.overwrite)  # filled by another in the meantime
     folder = make_folder(out.path)
     taken = set[str]()
     for i, image in enumerate(images):

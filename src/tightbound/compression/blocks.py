@@ -150,10 +150,12 @@ class Coder:
         return Block(CODED, n, payload), account
 
     def _is_whole(self, payload: bytes, content: bytes, n: int) -> bool:
-        """Whether a coded block decodes to its content."""
+        """Whether a coded block decodes to its content, for whatever reason it does not."""
         try:
             return _content(self._decode_coded(payload, n)) == content
-        except (Different, Damaged):
+        except MemoryError:
+            raise
+        except Exception:
             return False
 
     def _coded(

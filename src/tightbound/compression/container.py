@@ -31,7 +31,14 @@ def _printable(text: str) -> str:
     return text
 
 
+def _encodable(text: str) -> str:
+    """A text that has a form in UTF-8, as every name of a column."""
+    text.encode()
+    return text
+
+
 Text = Annotated[str, AfterValidator(_printable)]
+ColumnName = Annotated[str, AfterValidator(_encodable)]
 
 
 class Header(BaseModel):
@@ -62,7 +69,7 @@ class Header(BaseModel):
     versions: str = Field(alias="t", pattern=r"^[A-Za-z0-9.+ _-]{1,200}$")
     run: Text = Field("", alias="r", max_length=MOST_LETTERS)
     prior: Text = Field("", alias="p", max_length=255)
-    steps: dict[Text, float] = Field({}, alias="s")
+    steps: dict[ColumnName, float] = Field({}, alias="s")
     grids: str = Field("", alias="g", pattern="^[0-9a-f]*$")
 
 

@@ -53,13 +53,12 @@ class PageStore:
         if networks is None:
             return None
         blocks = Blocks()
-        entries: dict[str, Json] = {
-            role: {
+        entries: dict[str, Json] = {}
+        for role, each in networks.items():
+            entries[role] = {
                 name: graph_entry(graph, blocks, role)
                 for name, graph in each.graphs.items()
             }
-            for role, each in networks.items()
-        }
         runs = self.manifest["runs"]
         assert isinstance(runs, list)
         later = [
