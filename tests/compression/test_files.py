@@ -208,7 +208,8 @@ def test_compress_and_decompress_by_command(
     again = tmp_path / "copy.npz"
     words = ("decompress", file, "--run", run.folder, "--out", again)
     assert command(capsys, *words)[0] == 0
-    status, _, err = command(capsys, *words[:2], "--prior", "p", *words[4:])
+    other = ("--prior", "p", "--out", tmp_path / "other.npz")
+    status, _, err = command(capsys, *words[:2], *other)
     assert status == 2
     assert "--prior names a fitted prior of --run: give both" in err
 
