@@ -385,7 +385,9 @@ def test_what_ais_cannot_do_is_refused_with_the_reason(
 ) -> None:
     lg = problem("flat")
     x, _ = lg.data(2)
-    with pytest.raises(TightboundError, match="1 or more"):
+    with pytest.raises(
+        TightboundError, match="chains = 0 cannot be used: give a whole number from 1"
+    ):
         log_px(lg.model, x, "ais-q", chains=0)
     with pytest.raises(
         TightboundError, match=r"no setting 'temperature'.*temperatures"

@@ -513,7 +513,7 @@ def test_bad_questions_get_a_sentence() -> None:
     for method, settings, text in (
         ("importanse", {}, "importance"),
         ("importance", {"kk": 5}, "k"),
-        ("importance", {"k": 0}, "1 or more"),
+        ("importance", {"k": 0}, "k = 0 cannot be used: give a whole number from 1"),
     ):
         with pytest.raises(TightboundError, match=text):
             log_px(lg.model, x, method, **settings)
