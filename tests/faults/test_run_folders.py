@@ -198,11 +198,10 @@ def test_two_processes_evaluate_one_folder_each_with_its_own_k(run: Path) -> Non
     (run / "evaluation.json").unlink()
     ks = (2, 300)
     expected = {
-        k: tb.evaluate(run, k=k, limit=40, subset=0, diagnosis=False).to_json()
-        for k in ks
+        k: tb.evaluate(run, k=k, subset=0, diagnosis=False).to_json() for k in ks
     }
     words = [sys.executable, "-m", "tightbound", "evaluate", str(run), "--json"]
-    words += ["--limit", "40", "--subset", "0", "--no-diagnosis"]
+    words += ["--subset", "0", "--no-diagnosis"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     processes = {
         k: subprocess.Popen(
