@@ -118,7 +118,7 @@ LATENTS = {
     ),
     "best": Recipe(
         prior=part("flow"),
-        train={"batch": 512, "lr": 0.002},
+        train={"batch": 1024, "lr": 0.003},
         purpose=(
             "the best density for minutes of training: a flow prior, larger batches and a "
             "larger learning rate"
