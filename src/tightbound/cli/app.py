@@ -180,10 +180,10 @@ def install_completion(
     overwrite: Annotated[bool, Parameter(help="replace the file of --out")] = False,
 ) -> None:
     """Install completion of commands and options for bash, zsh or fish."""
-    if out is not None and out.exists() and not overwrite:
-        raise TightboundError(
-            f"{out} is there already: add --overwrite to replace it, or choose another --out"
-        )
+    from tightbound.runtime.atomic_files import check_free
+
+    if out is not None:
+        check_free(out, overwrite=overwrite)
     try:
         path = app.install_completion(shell=shell, output=out, add_to_startup=not out)
     except (RuntimeError, ValueError) as error:
